@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# What the tests need beside Go: the one list. Quick when all of it is there.
+# `make run`, `make build` and `make check` need none of it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+apt_packages=(
+  gcc libc6-dev       # the race detector
+  chromium            # first browser engine
+  firefox-esr         # second browser engine
+  fonts-noto-cjk      # the Japanese side of the screenshots
+  iproute2 iptables   # namespaces, veth, loss
+  tshark              # captures
+)
+
+installed() { [ "$(dpkg-query -W -f='${Status}' "$1" 2>/dev/null)" = "install ok installed" ]; }
+
+missing=()
+for p in "${apt_packages[@]}"; do
+  installed "$p" || missing+=("$p")
+done
+# Node comes from the distribution or from elsewhere; only its absence counts.
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" != 0 ]; then
+    echo "deps: missing: ${missing[*]}" >&2
+    echo "deps: run as root: apt-get install -y ${missing[*]}" >&2
+    exit 1
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -o DPkg::Lock::Timeout=500 update -q
+  apt-get -o DPkg::Lock::Timeout=500 install -q -y --no-install-recommends "${missing[@]}"
+fi
+
+major=$(node -p 'process.versions.node.split(".")[0]')
+if [ "$major" -lt 20 ]; then
+  echo "deps: node $major is too old to build the web client: 20 or later is needed" >&2
+  exit 1
+fi
+
+# npm ci only when the lock has changed since the last one.
+for dir in web web/e2e; do
+  [ -f "$dir/package-lock.json" ] || continue
+  stamp=$dir/node_modules/.sotto-lock
+  if ! cmp -s "$dir/package-lock.json" "$stamp"; then
+    npm --prefix "$dir" ci --no-audit --no-fund
+    mkdir -p "$dir/node_modules"
+    cp "$dir/package-lock.json" "$stamp"
+  fi
+done
+echo "deps: all there"
