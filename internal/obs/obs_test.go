@@ -1,0 +1,109 @@
+package obs
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestLoggerChangesInUse(t *testing.T) {
+	var out bytes.Buffer
+	root, control := NewLogger(&out)
+	log := root.With("conference", "c1").WithGroup("peer")
+
+	log.Debug("hidden")
+	if out.Len() != 0 {
+		t.Errorf("debug line at level info: %s", &out)
+	}
+	log.Info("joined", "name", "ann")
+	if got := out.String(); !strings.Contains(got, `level=INFO msg=joined conference=c1 peer.name=ann`) {
+		t.Errorf("text line is %q", got)
+	}
+
+	out.Reset()
+	if err := control.Set("json", "debug"); err != nil {
+		t.Fatal(err)
+	}
+	log.Debug("seen", "name", "bob")
+	var line struct {
+		Msg, Conference string
+		Peer            struct{ Name string }
+	}
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+		t.Fatalf("line %q: %v", &out, err)
+	}
+	if line.Msg != "seen" || line.Conference != "c1" || line.Peer.Name != "bob" {
+		t.Errorf("line is %+v", line)
+	}
+}
+
+func TestLoggerKeepsItsFormWhenTheNewOneIsUnknown(t *testing.T) {
+	var out bytes.Buffer
+	log, control := NewLogger(&out)
+	for _, bad := range [][2]string{{"xml", "debug"}, {"json", "loud"}} {
+		if err := control.Set(bad[0], bad[1]); err == nil {
+			t.Errorf("Set(%q, %q) was accepted", bad[0], bad[1])
+		}
+	}
+	log.Debug("hidden")
+	log.Info("text")
+	if got := out.String(); strings.Contains(got, "hidden") || !strings.Contains(got, "msg=text") {
+		t.Errorf("output is %q", got)
+	}
+}
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("status %d", w.Code)
+	}
+	return w.Body.String()
+}
+
+func TestLabelValuesAreBounded(t *testing.T) {
+	m := NewMetrics("v1")
+	c := m.Counters("sotto_errors_total", "Errors by code.", "code", "room_full", "not_found")
+	c.Inc("room_full")
+	c.Add("not_found", 2)
+	for _, hostile := range []string{"a", "b", "\xff\n\"", ""} {
+		c.Inc(hostile)
+	}
+	got := scrape(t, m)
+	for _, want := range []string{
+		`sotto_errors_total{code="room_full"} 1`,
+		`sotto_errors_total{code="not_found"} 2`,
+		`sotto_errors_total{code="other"} 4`,
+		`sotto_build_info{version="v1"} 1`,
+		"go_goroutines ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
+	if n := strings.Count(got, "\nsotto_errors_total{"); n != 3 {
+		t.Errorf("%d series, want 3", n)
+	}
+}
+
+func TestFuncs(t *testing.T) {
+	m := NewMetrics("v1")
+	in, out := 3.0, 4.0
+	m.CounterFunc("sotto_datagrams_total", "Datagrams.", func() float64 { return in }, Label{"direction", "in"})
+	m.CounterFunc("sotto_datagrams_total", "Datagrams.", func() float64 { return out }, Label{"direction", "out"})
+	m.GaugeFunc("sotto_conferences", "Live conferences.", func() float64 { return 7 })
+	in++
+	got := scrape(t, m)
+	for _, want := range []string{
+		`sotto_datagrams_total{direction="in"} 4`,
+		`sotto_datagrams_total{direction="out"} 4`,
+		"sotto_conferences 7",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
+}
