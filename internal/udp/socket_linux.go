@@ -1,0 +1,287 @@
+package udp
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a batched UDP socket. It belongs to one thread; Wake, Stats, Features and
+// LocalAddr may be called from any.
+type Socket struct {
+	// Fixed by Listen.
+	fd       int
+	inet6    bool       // AF_INET6, so sockaddrs and control messages are IPv6's
+	pinned   netip.Addr // the specific address bound to: Local of every path
+	local    netip.AddrPort
+	features Features
+
+	// Shared with other goroutines.
+	counters counters
+	gso      atomic.Bool
+	awake    atomic.Bool // a wake-up is in the eventfd
+	wakeMu   sync.Mutex  // keeps eventfd open while Wake writes to it
+	eventfd  int         // -1 once closed
+
+	// The owner's.
+	poll [2]unix.PollFd
+	rx   receiver
+	tx   sender
+}
+
+// Listen opens a socket.
+func Listen(cfg Config) (*Socket, error) {
+	s := &Socket{fd: -1, eventfd: -1}
+	if err := s.open(cfg); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Socket) open(cfg Config) error {
+	if err := s.bind(cfg); err != nil {
+		return err
+	}
+	efd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return &listenError{"eventfd for", cfg.Listen, err}
+	}
+	s.eventfd = efd
+	s.poll = [2]unix.PollFd{
+		{Fd: int32(s.fd), Events: unix.POLLIN},
+		{Fd: int32(s.eventfd), Events: unix.POLLIN},
+	}
+
+	s.features.LocalAddr = true
+	s.features.ReceiveBuffer = s.setBuffer(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
+	s.features.SendBuffer = s.setBuffer(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, cfg.SendBuffer)
+	if !cfg.NoGSO {
+		_, err := unix.GetsockoptInt(s.fd, unix.SOL_UDP, unix.UDP_SEGMENT)
+		s.gso.Store(err == nil)
+	}
+	if !cfg.NoGRO {
+		s.features.GRO = unix.SetsockoptInt(s.fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
+	}
+	s.rx.init(s.features.GRO)
+	s.tx.init()
+	return nil
+}
+
+// bind makes the socket and binds it: to both families for a wildcard where there is
+// IPv6, else to the family of the address.
+func (s *Socket) bind(cfg Config) error {
+	addr := cfg.Listen.Addr().Unmap()
+	switch {
+	case wildcard(cfg.Listen):
+		err := s.bindTo(cfg, unix.AF_INET6, netip.IPv6Unspecified())
+		if err == nil {
+			s.features.Family = DualStack
+			return nil
+		}
+		if !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return err // a port in use is not a reason to serve half of the peers
+		}
+		s.features.Family = IPv4
+		return s.bindTo(cfg, unix.AF_INET, netip.IPv4Unspecified())
+	case addr.Is4():
+		s.features.Family = IPv4
+		s.pinned = addr
+		return s.bindTo(cfg, unix.AF_INET, addr)
+	default:
+		s.features.Family = IPv6
+		s.pinned = addr
+		return s.bindTo(cfg, unix.AF_INET6, addr)
+	}
+}
+
+func (s *Socket) bindTo(cfg Config, family int, addr netip.Addr) error {
+	fail := func(op string, err error) error {
+		if s.fd >= 0 {
+			_ = unix.Close(s.fd)
+			s.fd = -1
+		}
+		return &listenError{op, netip.AddrPortFrom(addr, cfg.Listen.Port()), err}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fail("socket for", err)
+	}
+	s.fd = fd
+	s.inet6 = family == unix.AF_INET6
+
+	if cfg.ReusePort {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return fail("reuse port of", err)
+		}
+	}
+	var sa unix.Sockaddr
+	if s.inet6 {
+		only := 1
+		if addr.IsUnspecified() {
+			only = 0
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+			return fail("choose families of", err)
+		}
+		zone, err := zoneIndex(addr.Zone())
+		if err != nil {
+			return fail("find zone of", err)
+		}
+		sa = &unix.SockaddrInet6{Addr: addr.As16(), Port: int(cfg.Listen.Port()), ZoneId: zone}
+	} else {
+		sa = &unix.SockaddrInet4{Addr: addr.As4(), Port: int(cfg.Listen.Port())}
+	}
+	if !s.pinned.IsValid() {
+		// Before bind, so that no datagram is queued without its address. On an IPv6
+		// socket this covers IPv4 too: the kernel maps the address.
+		if s.inet6 {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		} else {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		}
+		if err != nil {
+			return fail("ask for local addresses of", err)
+		}
+	}
+	// A kernel without it only leaves ReceiveDrops at zero.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
+	if err := unix.Bind(fd, sa); err != nil {
+		return fail("bind", err)
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return fail("name of", err)
+	}
+	switch b := bound.(type) {
+	case *unix.SockaddrInet4:
+		s.local = netip.AddrPortFrom(addr, uint16(b.Port))
+	case *unix.SockaddrInet6:
+		s.local = netip.AddrPortFrom(addr, uint16(b.Port))
+	}
+	return nil
+}
+
+// setBuffer asks for a kernel buffer beyond the system's limit, then within it, and
+// tells what came of it.
+func (s *Socket) setBuffer(force, plain, size int) int {
+	if size <= 0 {
+		size = defaultBuffer
+	}
+	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, force, size) != nil {
+		// Never fails for a size: the kernel takes what its limit allows.
+		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, plain, size)
+	}
+	got, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, plain)
+	if err != nil {
+		return 0
+	}
+	return got / 2 // the kernel doubles what is asked, for its own bookkeeping
+}
+
+// zoneIndex finds the interface of an IPv6 zone, given by number or by name.
+func zoneIndex(zone string) (uint32, error) {
+	if zone == "" {
+		return 0, nil
+	}
+	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		return uint32(n), nil
+	}
+	ifi, err := net.InterfaceByName(zone)
+	if err != nil {
+		return 0, err
+	}
+	return uint32(ifi.Index), nil
+}
+
+// LocalAddr is the address bound, with the port that the kernel chose.
+func (s *Socket) LocalAddr() netip.AddrPort { return s.local }
+
+// Features tells what the kernel granted.
+func (s *Socket) Features() Features {
+	f := s.features
+	f.GSO = s.gso.Load()
+	return f
+}
+
+// Stats is a snapshot of the counters.
+func (s *Socket) Stats() Stats { return s.counters.snapshot() }
+
+// Close closes the socket. The owner calls it after its last use of the socket; others
+// may still call Wake, Stats, Features and LocalAddr. What was queued and not flushed
+// is lost. A second Close does nothing.
+func (s *Socket) Close() error {
+	s.wakeMu.Lock()
+	if s.eventfd >= 0 {
+		_ = unix.Close(s.eventfd)
+		s.eventfd = -1
+	}
+	s.wakeMu.Unlock()
+	if s.fd < 0 {
+		return nil
+	}
+	err := unix.Close(s.fd)
+	s.fd = -1
+	return err
+}
+
+// sockaddr has room for either family's address.
+type sockaddr = unix.RawSockaddrInet6
+
+// putSockaddr writes ap for the socket's family and returns its length, 0 when the
+// socket cannot reach that family.
+func (s *Socket) putSockaddr(sa *sockaddr, ap netip.AddrPort) uint32 {
+	addr := ap.Addr()
+	if !s.inet6 {
+		if !addr.Is4() && !addr.Is4In6() {
+			return 0
+		}
+		sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		*sa4 = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: swap16(ap.Port()), Addr: addr.As4()}
+		return unix.SizeofSockaddrInet4
+	}
+	if !addr.IsValid() || (addr.Is4() && s.features.Family == IPv6) {
+		return 0
+	}
+	*sa = sockaddr{Family: unix.AF_INET6, Port: swap16(ap.Port()), Addr: addr.As16()}
+	sa.Scope_id = scope(addr)
+	return unix.SizeofSockaddrInet6
+}
+
+// remote reads the address that the kernel wrote.
+func (s *Socket) remote(sa *sockaddr) netip.AddrPort {
+	if !s.inet6 {
+		sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(sa4.Addr), swap16(sa4.Port))
+	}
+	addr := netip.AddrFrom16(sa.Addr).Unmap()
+	if sa.Scope_id != 0 && addr.IsLinkLocalUnicast() {
+		addr = addr.WithZone(s.rx.zone(sa.Scope_id))
+	}
+	return netip.AddrPortFrom(addr, swap16(sa.Port))
+}
+
+// scope is the interface of an address that Receive has given a zone, else 0.
+func scope(addr netip.Addr) uint32 {
+	zone := addr.Zone()
+	if zone == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(zone, 10, 32)
+	if err != nil {
+		return 0 // a name: the routing table decides
+	}
+	return uint32(n)
+}
+
+// swap16 turns a port between the order of the network and of this host.
+func swap16(v uint16) uint16 {
+	b := (*[2]byte)(unsafe.Pointer(&v))
+	return uint16(b[0])<<8 | uint16(b[1])
+}

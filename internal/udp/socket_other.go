@@ -1,0 +1,16 @@
+//go:build !linux
+
+package udp
+
+// Socket is a UDP socket. It belongs to one thread; Wake, Stats, Features and LocalAddr
+// may be called from any.
+type Socket struct{ *portable }
+
+// Listen opens a socket.
+func Listen(cfg Config) (*Socket, error) {
+	p, err := listenPortable(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Socket{p}, nil
+}
