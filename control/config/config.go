@@ -1,0 +1,136 @@
+// Package config owns the configuration of the appliance: one struct, whose
+// tags make the annotated document that `sotto config` prints, and from which
+// everything else about the file follows.
+//
+// It promises that a file with an unknown key, a wrong type or an impossible
+// value is refused as a whole, each problem with its line and key, and that
+// the zero file is a working laptop. What a running process can take over and
+// what it cannot are two types, Live and Static. It opens no listener and
+// knows no part of the appliance: cmd hands the values on.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+)
+
+// Config is the whole file.
+type Config struct {
+	Static
+	Live
+}
+
+// Static is what a process takes once, at its start.
+type Static struct {
+	Server Server `toml:"server" doc:"The web page, signaling and the admin interface."`
+	Media  Media  `toml:"media" doc:"Audio and video. All media of all meetings goes through one UDP port."`
+}
+
+// Live is what SIGHUP changes in a running process.
+type Live struct {
+	TLS TLS `toml:"tls" doc:"The certificate of the web page and of signaling. Changed files are noticed within seconds; no connection is dropped."`
+	Log Log `toml:"log" doc:"Lines on standard error, one for each event of a life."`
+}
+
+// Server is where the appliance listens on TCP, and where it keeps things.
+type Server struct {
+	Listen      string `toml:"listen" doc:"Address of HTTPS and WebSocket. Without a host part: all addresses, IPv4 and IPv6."`
+	URL         string `toml:"url" doc:"How participants reach the page, such as \"https://meet.example.org\"; links to meetings begin with it. Empty: as the browser that opens the meeting did."`
+	AdminListen string `toml:"admin_listen" doc:"Address of the admin interface: health, metrics and the admin API, over HTTPS. It belongs on loopback or an inside network."`
+	DataDir     string `toml:"data_dir" doc:"Folder for keys, tokens and the certificate. Empty: /var/lib/sotto for root, else $XDG_STATE_HOME/sotto or ~/.local/state/sotto."`
+}
+
+// Media is where the appliance listens on UDP, and for how many.
+type Media struct {
+	Port            int      `toml:"port" doc:"The UDP port of all media, on all addresses. The same number as HTTPS means one number in a firewall. 0: any free one."`
+	PublicAddresses []string `toml:"public_addresses" doc:"Addresses under which this machine is reached from elsewhere when it does not hold them itself (NAT, floating addresses). Its own are found without being named."`
+	MaxSessions     int      `toml:"max_sessions" doc:"Most participants with media at one time. Each may cost about 1 MiB of packets held for repair."`
+	ReceiveBuffer   int      `toml:"receive_buffer" doc:"Bytes of UDP receive buffer to ask of the kernel; doctor says when it grants less."`
+	SendBuffer      int      `toml:"send_buffer" doc:"Bytes of UDP send buffer to ask of the kernel."`
+}
+
+// TLS names a certificate of one's own.
+type TLS struct {
+	CertFile string `toml:"cert_file" doc:"Certificate chain in PEM. Empty: a self-signed one, made at the first start and kept."`
+	KeyFile  string `toml:"key_file" doc:"Private key in PEM."`
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string `toml:"level" doc:"Lowest level written: debug, info, warn or error."`
+	Format string `toml:"format" doc:"text or json."`
+}
+
+// Default returns the configuration of an empty file.
+func Default() Config {
+	return Config{
+		Static: Static{
+			Server: Server{Listen: ":8443", AdminListen: "127.0.0.1:8444"},
+			Media: Media{
+				Port:            8443,
+				PublicAddresses: []string{},
+				MaxSessions:     2000,
+				ReceiveBuffer:   4 << 20,
+				SendBuffer:      4 << 20,
+			},
+		},
+		Live: Live{
+			Log: Log{Level: "info", Format: "text"},
+		},
+	}
+}
+
+// LoadFile reads and checks a file. An empty name is an empty file.
+func LoadFile(name string) (Config, error) {
+	if name == "" {
+		return Default(), nil
+	}
+	document, err := os.ReadFile(name)
+	if err != nil {
+		return Config{}, fmt.Errorf("config: %w", err)
+	}
+	return Load(name, document)
+}
+
+// ResolveDataDir returns the folder for a configured data_dir, which may be
+// empty. A relative one counts from the working folder.
+func ResolveDataDir(configured string, getenv func(string) string, uid int) (string, error) {
+	dir := configured
+	switch {
+	case dir != "":
+	case uid == 0:
+		dir = "/var/lib/sotto"
+	case filepath.IsAbs(getenv("XDG_STATE_HOME")):
+		// The XDG base directory specification: relative ones are invalid and
+		// to be ignored.
+		dir = filepath.Join(getenv("XDG_STATE_HOME"), "sotto")
+	case getenv("HOME") != "":
+		dir = filepath.Join(getenv("HOME"), ".local", "state", "sotto")
+	default:
+		return "", errors.New("config: no home directory: set server.data_dir or -data")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("config: data_dir: %w", err)
+	}
+	return dir, nil
+}
+
+// NeedsRestart returns the keys in which two static parts differ: those that
+// a reload cannot take over.
+func NeedsRestart(running, wanted Static) []string {
+	var keys []string
+	now := map[string]any{}
+	for e := range entries(running) {
+		now[e.key] = e.value.Interface()
+	}
+	for e := range entries(wanted) {
+		if !reflect.DeepEqual(now[e.key], e.value.Interface()) {
+			keys = append(keys, e.key)
+		}
+	}
+	return keys
+}

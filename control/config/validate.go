@@ -1,0 +1,82 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+)
+
+// validate returns what is wrong with values that have the right type. Lines
+// are filled in by the caller, who has the document.
+func (c Config) validate() []Problem {
+	var problems []Problem
+	wrong := func(key, format string, args ...any) {
+		problems = append(problems, Problem{Key: key, What: fmt.Sprintf(format, args...)})
+	}
+	for key, value := range map[string]string{"server.listen": c.Server.Listen, "server.admin_listen": c.Server.AdminListen} {
+		if err := checkListen(value); err != nil {
+			wrong(key, "%q: %v", value, err)
+		}
+	}
+	if u := c.Server.URL; u != "" {
+		if parsed, err := url.Parse(u); err != nil || parsed.Scheme != "https" || parsed.Host == "" || parsed.Path != "" || parsed.RawQuery != "" || parsed.Fragment != "" || parsed.User != nil {
+			wrong("server.url", "%q: want https://host or https://host:port, and nothing behind it", u)
+		}
+	}
+	if p := c.Media.Port; p < 0 || p > 65535 {
+		wrong("media.port", "%d: a port is 0 to 65535", p)
+	}
+	for _, a := range c.Media.PublicAddresses {
+		addr, err := netip.ParseAddr(a)
+		switch {
+		case err != nil:
+			wrong("media.public_addresses", "%q: want an IPv4 or IPv6 address, without a port; names are not looked up", a)
+		case addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "":
+			wrong("media.public_addresses", "%q: not an address that others can send to", a)
+		}
+	}
+	for key, n := range map[string]int{
+		"media.max_sessions": c.Media.MaxSessions, "media.receive_buffer": c.Media.ReceiveBuffer, "media.send_buffer": c.Media.SendBuffer,
+	} {
+		if n <= 0 {
+			wrong(key, "%d: want more than 0", n)
+		}
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		given, missing := "tls.cert_file", "key_file"
+		if c.TLS.CertFile == "" {
+			given, missing = "tls.key_file", "cert_file"
+		}
+		wrong(given, "set without %s: a certificate of one's own needs both", missing)
+	}
+	if levels := []string{"debug", "info", "warn", "error"}; !slices.Contains(levels, c.Log.Level) {
+		wrong("log.level", "%q: want debug, info, warn or error", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		wrong("log.format", "%q: want text or json", c.Log.Format)
+	}
+	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Key, b.Key) })
+	return problems
+}
+
+func checkListen(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return errors.New("want host:port or :port")
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return errors.New("a port is 0 to 65535")
+	}
+	if host == "" || host == "localhost" {
+		return nil
+	}
+	if _, err := netip.ParseAddr(host); err != nil {
+		return errors.New("host must be an address of this machine, localhost, or empty for all")
+	}
+	return nil
+}
