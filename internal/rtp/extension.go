@@ -15,15 +15,14 @@ const (
 )
 
 const (
-	profileOneByte  = 0xBEDE // RFC 8285 §4.2
-	profileTwoByte  = 0x1000 // RFC 8285 §4.3; the low four bits are the application's
-	appBits         = 0x000f
-	maxOneByteID    = 14 // 15 is reserved, RFC 8285 §4.2
-	maxOneByteLen   = 16
-	maxTwoByteLen   = 255
-	stopID          = 15
-	blockHeaderLen  = 4
-	maxBlockContent = 0xffff * 4
+	profileOneByte = 0xBEDE // RFC 8285 §4.2
+	profileTwoByte = 0x1000 // RFC 8285 §4.3; the low four bits are the application's
+	appBits        = 0x000f
+	maxOneByteID   = 14 // 15 is reserved, RFC 8285 §4.2
+	maxOneByteLen  = 16
+	maxTwoByteLen  = 255
+	stopID         = 15
+	blockHeaderLen = 4
 )
 
 // Extension returns the value of the first extension element with that id, in either form of
@@ -106,7 +105,8 @@ func nextTwoByte(b []byte) (id uint8, v, rest []byte) {
 // ExtensionWriter writes the extension block of a header (RFC 3550 §5.3.1, RFC 8285 §4) behind
 // what is already in a slice. It begins in the one-byte form and changes to the two-byte form,
 // rewriting what it has, when an element asks for it; peers must have agreed to that with
-// a=extmap-allow-mixed. It is a plain value for one function.
+// a=extmap-allow-mixed. It is a plain value for one function. The block's length field takes
+// more than any datagram does, so it is not watched here.
 type ExtensionWriter struct {
 	buf     []byte
 	start   int
@@ -125,7 +125,7 @@ func BeginExtensions(dst []byte) ExtensionWriter {
 // Add writes one element. One that neither form can hold (id 0, more than 255 bytes) is left
 // out.
 func (w *ExtensionWriter) Add(id uint8, v []byte) {
-	if id == 0 || len(v) > maxTwoByteLen || len(w.buf)-w.start+2+len(v) > maxBlockContent {
+	if id == 0 || len(v) > maxTwoByteLen {
 		return
 	}
 	if !w.twoByte && (id > maxOneByteID || len(v) == 0 || len(v) > maxOneByteLen) {
