@@ -1,0 +1,130 @@
+package rtp
+
+import "testing"
+
+func TestParseCodec(t *testing.T) {
+	for _, tt := range []struct {
+		mime string
+		want Codec
+	}{
+		{"opus", Opus},
+		{"audio/opus", Opus},
+		{"AUDIO/OPUS", Opus},
+		{"VP8", VP8},
+		{"vp8", VP8},
+		{"video/VP8", VP8},
+		{"vp9", VP9},
+		{"video/VP9", VP9},
+		{"h264", H264},
+		{"video/H264", H264},
+		{"av1", AV1},
+		{"video/AV1", AV1},
+		{"", Unknown},
+		{"/", Unknown},
+		{"unknown", Unknown},
+		{"unknown/unknown", Unknown},
+		{"video/rtx", Unknown},
+		{"audio/red", Unknown},
+		{"red", Unknown},
+		{"audio/VP8", Unknown},
+		{"video/opus", Unknown},
+		{"/VP8", Unknown},
+		{"video/", Unknown},
+		{"VP88", Unknown},
+		{"video/VP8/x", Unknown},
+	} {
+		if got := ParseCodec(tt.mime); got != tt.want {
+			t.Errorf("%q is %v, want %v", tt.mime, got, tt.want)
+		}
+	}
+}
+
+func TestCodecProperties(t *testing.T) {
+	for _, tt := range []struct {
+		codec Codec
+		name  string
+		kind  Kind
+		media string
+		rate  uint32
+	}{
+		{Unknown, "unknown", KindUnknown, "unknown", 0},
+		{Opus, "opus", KindAudio, "audio", 48000},
+		{VP8, "VP8", KindVideo, "video", 90000},
+		{VP9, "VP9", KindVideo, "video", 90000},
+		{H264, "H264", KindVideo, "video", 90000},
+		{AV1, "AV1", KindVideo, "video", 90000},
+		{200, "unknown", KindUnknown, "unknown", 0},
+	} {
+		c := tt.codec
+		if c.String() != tt.name || c.Kind() != tt.kind || c.Kind().String() != tt.media || c.ClockRate() != tt.rate {
+			t.Errorf("%d: %s %v %d", c, c, c.Kind(), c.ClockRate())
+		}
+	}
+}
+
+func TestKeyFrame(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		codec   Codec
+		payload []byte
+		want    bool
+	}{
+		{"opus", Opus, []byte{0xfc, 1}, true},
+		{"opus, empty", Opus, nil, false},
+		{"rtx", Unknown, []byte{0x10, 0x00}, false},
+
+		{"vp8 key", VP8, []byte{0x10, 0x00, 0x9d}, true},
+		{"vp8 key, extended", VP8, []byte{0x90, 0xf0, 0x81, 0x02, 7, 0x20, 0x00}, true},
+		{"vp8 key, short picture id", VP8, []byte{0x90, 0x80, 0x11, 0x00}, true},
+		{"vp8 key, no reference", VP8, []byte{0x30, 0x00}, true},
+		{"vp8 delta", VP8, []byte{0x10, 0x01}, false},
+		{"vp8 delta, extended", VP8, []byte{0x90, 0xf0, 0x81, 0x02, 7, 0x20, 0x01}, false},
+		{"vp8 going on", VP8, []byte{0x00, 0x00}, false},
+		{"vp8 second partition", VP8, []byte{0x11, 0x00}, false},
+		{"vp8 descriptor alone", VP8, []byte{0x10}, false},
+		{"vp8 cut off", VP8, []byte{0x90, 0xf0, 0x81, 0x02, 7}, false},
+
+		{"vp9 key", VP9, []byte{0x08, 0x00}, true},
+		{"vp9 key as browsers send it", VP9, []byte{0xab, 0x80, 0x01, 0x00, 0x05, 0x18, 1, 64, 0, 180, 1, 0x14, 1, 0x82}, true},
+		{"vp9 key, flexible", VP9, []byte{0xb8, 0x01, 0x00, 0x82}, true},
+		{"vp9 upper layer of a key picture", VP9, []byte{0xa8, 0x01, 0x03, 0x05, 0x82}, false},
+		{"vp9 inter", VP9, []byte{0x48, 0x00}, false},
+		{"vp9 going on", VP9, []byte{0x04, 0x00}, false},
+		{"vp9 cut off", VP9, []byte{0xa8, 0x80}, false},
+
+		{"h264 idr", H264, []byte{0x65, 0x88}, true},
+		{"h264 sps", H264, []byte{0x67, 0x42}, true},
+		{"h264 pps", H264, []byte{0x68, 0xce}, false},
+		{"h264 slice", H264, []byte{0x41, 0x9a}, false},
+		{"h264 sei", H264, []byte{0x06, 0x05}, false},
+		{"h264 stap-a sps pps", H264, []byte{0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce}, true},
+		{"h264 stap-a sei idr", H264, []byte{0x78, 0, 1, 0x06, 0, 2, 0x65, 0x88}, true},
+		{"h264 stap-a slices", H264, []byte{0x78, 0, 2, 0x41, 0x65, 0, 2, 0x41, 0x67}, false},
+		{"h264 stap-a cut off", H264, []byte{0x78, 0, 9, 0x67}, false},
+		{"h264 stap-a of nothing", H264, []byte{0x78, 0, 0, 0x67}, false},
+		{"h264 stap-a alone", H264, []byte{0x78}, false},
+		{"h264 fu-a idr start", H264, []byte{0x7c, 0x85, 0x88}, true},
+		{"h264 fu-a sps start", H264, []byte{0x7c, 0x87}, true},
+		{"h264 fu-a idr middle", H264, []byte{0x7c, 0x05, 0x88}, false},
+		{"h264 fu-a idr end", H264, []byte{0x7c, 0x45, 0x88}, false},
+		{"h264 fu-a slice start", H264, []byte{0x7c, 0x81, 0x9a}, false},
+		{"h264 fu-a alone", H264, []byte{0x7c}, false},
+
+		{"av1 sequence start", AV1, []byte{0x18, 0x0a}, true},
+		{"av1 sequence start, fragmented", AV1, []byte{0x58, 0x0a}, true},
+		{"av1 inter", AV1, []byte{0x10, 0x32}, false},
+		{"av1 going on", AV1, []byte{0x98, 0x32}, false},
+		{"av1 header alone", AV1, []byte{0x08}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := KeyFrame(tt.codec, tt.payload); got != tt.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+	for c := range Codec(8) {
+		if KeyFrame(c, nil) || KeyFrame(c, []byte{}) {
+			t.Errorf("%v: a key frame in nothing", c)
+		}
+	}
+}
