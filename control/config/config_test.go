@@ -99,7 +99,7 @@ func TestRefusedFiles(t *testing.T) {
 			"several unknown keys", "color = 1\n[server]\n\nlisten_admin = 3\n[median]\nport = 1\n",
 			[]string{
 				"f.toml:1: color: unknown key; `sotto config` prints the known ones",
-				"f.toml:4: server.listen_admin: unknown key; `sotto config` prints the known ones",
+				"f.toml:4: server.listen_admin: unknown key; did you mean server.listen?",
 				"f.toml:5: median: unknown key; did you mean media?",
 			},
 		},
