@@ -12,7 +12,8 @@ import (
 // portable is the stand-in for systems other than Linux: the same promises over
 // net.UDPConn, one system call a datagram. It does not learn which local address a peer
 // asked when it listens on all of them (Path.Local is then the zero Addr), and
-// ReusePort is refused. It is compiled on Linux too, for its tests.
+// ReusePort is refused. With a full send buffer its Flush waits instead of dropping. It is
+// compiled on Linux too, for its tests.
 type portable struct {
 	conn     *net.UDPConn
 	local    netip.AddrPort
@@ -51,21 +52,16 @@ func listenPortable(cfg Config) (*portable, error) {
 	}
 	p := &portable{reserved: -1, in: make([]byte, maxDatagram)}
 	network := "udp"
-	listen := cfg.Listen
-	switch {
-	case wildcard(listen):
-		listen = netip.AddrPortFrom(netip.IPv6Unspecified(), listen.Port())
-		p.features.Family = DualStack
-	case listen.Addr().Unmap().Is4():
-		network = "udp4"
-		p.features.Family = IPv4
-		p.pinned = listen.Addr().Unmap()
-	default:
-		network = "udp6"
-		p.features.Family = IPv6
-		p.pinned = listen.Addr()
+	listen := net.UDPAddrFromAddrPort(unmap(cfg.Listen))
+	if wildcard(cfg.Listen) {
+		listen.IP = nil // both families, or the one that the host has
+	} else {
+		p.pinned = cfg.Listen.Addr().Unmap()
+		if network = "udp6"; p.pinned.Is4() {
+			network = "udp4"
+		}
 	}
-	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(listen))
+	conn, err := net.ListenUDP(network, listen)
 	if err != nil {
 		return nil, &listenError{"listen on", cfg.Listen, err}
 	}
@@ -73,6 +69,14 @@ func listenPortable(cfg Config) (*portable, error) {
 	p.features.LocalAddr = p.pinned.IsValid()
 	if a, ok := conn.LocalAddr().(*net.UDPAddr); ok {
 		p.local = unmap(a.AddrPort())
+	}
+	switch {
+	case p.local.Addr().Is4():
+		p.features.Family = IPv4
+	case p.pinned.IsValid():
+		p.features.Family = IPv6
+	default:
+		p.features.Family = DualStack
 	}
 	// Less than asked is what the system allows, and it does not tell.
 	_ = conn.SetReadBuffer(bufferOr(cfg.ReceiveBuffer))

@@ -30,9 +30,10 @@ type Socket struct {
 	eventfd  int         // -1 once closed
 
 	// The owner's.
-	poll [2]unix.PollFd
-	rx   receiver
-	tx   sender
+	poll  [2]unix.PollFd
+	woken [8]byte // the eventfd is read into it
+	rx    receiver
+	tx    sender
 }
 
 // Listen opens a socket.
@@ -49,6 +50,11 @@ func (s *Socket) open(cfg Config) error {
 	if err := s.bind(cfg); err != nil {
 		return err
 	}
+	return s.setUp(cfg)
+}
+
+// setUp gives the bound socket all but its address.
+func (s *Socket) setUp(cfg Config) error {
 	efd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return &listenError{"eventfd for", cfg.Listen, err}

@@ -7,6 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// wakeCount is what Wake adds to the eventfd: any number but zero, so that the byte order
+// does not matter.
+var wakeCount = [8]byte{1}
+
 // Wait sleeps until there is something to receive, somebody calls Wake, or the timeout
 // has passed; a negative timeout never passes. It tells whether a Receive is worthwhile,
 // and after a wake-up alone it is not.
@@ -36,8 +40,7 @@ func (s *Socket) Wait(timeout time.Duration) (ready bool) {
 		break
 	}
 	if s.poll[1].Revents != 0 {
-		var b [8]byte
-		_, _ = unix.Read(s.eventfd, b[:])
+		_, _ = unix.Read(s.eventfd, s.woken[:])
 		// After the read: a Wake in between finds the flag still up and leaves the
 		// eventfd alone, but its caller's work was there before this Wait returns.
 		s.awake.Store(false)
@@ -56,6 +59,5 @@ func (s *Socket) Wake() {
 	if s.eventfd < 0 {
 		return
 	}
-	count := [8]byte{1} // any number but zero, so the byte order does not matter
-	_, _ = unix.Write(s.eventfd, count[:])
+	_, _ = unix.Write(s.eventfd, wakeCount[:])
 }
