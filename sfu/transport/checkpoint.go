@@ -21,9 +21,9 @@ type Checkpoint struct {
 	b *[]byte
 }
 
-// SealCheckpoint takes over the bytes of a checkpoint. They are checked when it is
-// restored.
-func SealCheckpoint(b []byte) Checkpoint { return Checkpoint{b: &b} }
+// NewCheckpoint takes over the bytes that Expose gave out. They are checked when the
+// session is restored.
+func NewCheckpoint(b []byte) Checkpoint { return Checkpoint{b: &b} }
 
 // Expose returns the bytes of the checkpoint, not a copy. They hold keys.
 func (c Checkpoint) Expose() []byte {
@@ -93,9 +93,8 @@ const (
 	flagValid         = 1
 )
 
-// Checkpoint writes the session down, as of the latest Receive or Tick.
-func (s *Session) Checkpoint() Checkpoint {
-	now := s.mux.now
+// Checkpoint writes the session down.
+func (s *Session) Checkpoint(now int64) Checkpoint {
 	b := make([]byte, 0, 1024)
 	b = append(b, checkpointVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.id))
@@ -130,17 +129,18 @@ func (s *Session) Checkpoint() Checkpoint {
 	b[count+1] = selected
 
 	if s.send == nil {
-		return SealCheckpoint(append(b, 0))
+		return NewCheckpoint(append(b, 0))
 	}
 	b = append(b, 1)
 	b = s.send.AppendState(b)
 	b = s.recv.AppendState(b)
-	return SealCheckpoint(b)
+	return NewCheckpoint(b)
 }
 
 // Restore makes a session from a checkpoint, in the state that o says. A session
 // that is already here is refused: it would use every index twice.
-func (m *Mux) Restore(c Checkpoint, o RestoreOptions) (*Session, error) {
+func (m *Mux) Restore(c Checkpoint, o RestoreOptions, now int64) (*Session, error) {
+	m.now = now
 	s, err := m.decode(c.Expose(), o)
 	if err != nil {
 		m.counters.BadCheckpoints++
@@ -157,17 +157,18 @@ func (m *Mux) Restore(c Checkpoint, o RestoreOptions) (*Session, error) {
 	m.counters.Restored++
 	if s.mode == modeActive {
 		for i := range s.paths {
-			if p := &s.paths[i]; p.used && !m.claim(p.addr.Remote, s, m.now) {
+			if p := &s.paths[i]; p.used && !m.claim(p.addr.Remote, s, now) {
 				s.dropPath(i)
 			}
 		}
 	}
-	s.settle(m.now)
+	s.settle(now)
 	return s, nil
 }
 
 // Update gives a standby a later checkpoint of the same session. Its own paths stay.
-func (s *Session) Update(c Checkpoint, skip uint64) error {
+func (s *Session) Update(c Checkpoint, skip uint64, now int64) error {
+	s.mux.now = now
 	if s.mode != modeStandby || s.over() {
 		return ErrNotStandby
 	}
@@ -188,7 +189,7 @@ func (s *Session) Update(c Checkpoint, skip uint64) error {
 		s.setContexts(n.send, n.recv)
 	}
 	s.mergePaths(n)
-	s.settle(s.mux.now)
+	s.settle(now)
 	return nil
 }
 

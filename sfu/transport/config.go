@@ -111,8 +111,8 @@ type Handshaker interface {
 	Start(id SessionID, fp Fingerprint) bool
 	// Deliver hands over one datagram from the peer; it must copy it.
 	Deliver(id SessionID, datagram []byte)
-	// Close ends the handshake or the association, with a close_notify.
-	Close(id SessionID)
+	// End ends the handshake or the association, with a close_notify.
+	End(id SessionID)
 }
 
 // NoHandshaker refuses every handshake: for a Mux that only restores sessions.
@@ -124,8 +124,8 @@ func (NoHandshaker) Start(SessionID, Fingerprint) bool { return false }
 // Deliver implements Handshaker.
 func (NoHandshaker) Deliver(SessionID, []byte) {}
 
-// Close implements Handshaker.
-func (NoHandshaker) Close(SessionID) {}
+// End implements Handshaker.
+func (NoHandshaker) End(SessionID) {}
 
 // Keys is the result of a handshake (RFC 5764 §4.2).
 type Keys struct {

@@ -123,11 +123,13 @@ func (m *Mux) HandshakeDone(id SessionID, k Keys, now int64) {
 	}
 	send, err := srtp.New(k.Local, srtp.Sender)
 	if err != nil {
+		m.handshake.End(id)
 		m.HandshakeFailed(id, now)
 		return
 	}
 	recv, err := srtp.New(k.Remote, srtp.Receiver)
 	if err != nil {
+		m.handshake.End(id)
 		m.HandshakeFailed(id, now)
 		return
 	}

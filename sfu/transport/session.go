@@ -133,7 +133,8 @@ func (s *Session) Local() LocalParams { return s.current.local }
 
 // SetRemote takes what the answer says. Repeating it is harmless; credentials may
 // change only after Restart, the fingerprint never.
-func (s *Session) SetRemote(p RemoteParams) error {
+func (s *Session) SetRemote(p RemoteParams, now int64) error {
+	s.mux.now = now
 	g := &s.current
 	switch {
 	case s.over():
@@ -145,7 +146,6 @@ func (s *Session) SetRemote(p RemoteParams) error {
 	case !s.fingerprint.IsZero() && !p.Fingerprint.IsZero() && s.fingerprint != p.Fingerprint:
 		return ErrRemoteChanged
 	}
-	now := s.mux.now
 	if !p.Fingerprint.IsZero() {
 		s.fingerprint = p.Fingerprint
 	}
@@ -222,6 +222,14 @@ func (s *Session) RTT() int64 {
 	return s.paths[s.selected].rtt
 }
 
+// Cipher names the SRTP profile in use, "" before the handshake is done.
+func (s *Session) Cipher() string {
+	if s.send == nil {
+		return ""
+	}
+	return s.send.Profile().String()
+}
+
 // Sender returns the outgoing SRTP context; nil before the handshake is done.
 func (s *Session) Sender() *srtp.Context { return s.send }
 
@@ -288,7 +296,7 @@ func (s *Session) Close() {
 	}
 	if s.handshake != handshakeNone {
 		s.mux.linger(s)
-		s.mux.handshake.Close(s.id)
+		s.mux.handshake.End(s.id)
 	}
 	s.end(StateClosed)
 	s.mux.remove(s)
@@ -315,8 +323,7 @@ func (s *Session) fail(now int64) {
 		return
 	}
 	if s.handshake != handshakeNone {
-		s.mux.linger(s)
-		s.mux.handshake.Close(s.id)
+		s.mux.handshake.End(s.id) // its close_notify is lost: there is no consent to send it
 	}
 	s.end(StateFailed)
 	s.mux.counters.Failed++

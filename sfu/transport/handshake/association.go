@@ -1,0 +1,167 @@
+package handshake
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/pion/dtls/v3"
+
+	"github.com/sotto-edge/sotto/perc/srtp"
+	"github.com/sotto-edge/sotto/sfu/transport"
+)
+
+// exporterLabel is that of RFC 5764 §4.2.
+const exporterLabel = "EXTRACTOR-dtls_srtp"
+
+// readSize holds any record that a client can send in one datagram. What is in it is
+// of no interest: no application data has been agreed on.
+const readSize = 2048
+
+var errFingerprint = errors.New("handshake: certificate is not the one that the answer names")
+
+// association is one session's DTLS, from ClientHello to close_notify.
+type association struct {
+	pool   *Pool
+	id     transport.SessionID
+	peer   transport.Fingerprint
+	conn   *packetConn
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  atomic.Bool // by End: nobody wants its results any more
+}
+
+func newAssociation(p *Pool, id transport.SessionID, fp transport.Fingerprint) *association {
+	a := &association{pool: p, id: id, peer: fp}
+	a.ctx, a.cancel = context.WithCancel(p.ctx)
+	a.conn = newPacketConn(a.send)
+	return a
+}
+
+// run is the association's goroutine. It ends with everything that it started.
+func (a *association) run() {
+	defer a.pool.running.Done()
+	defer a.pool.forget(a)
+	defer a.cancel()
+
+	conn, keys, err := a.shake()
+	a.pool.handshakeOver()
+	if err != nil {
+		a.pool.failed.Add(1)
+		if errors.Is(err, errFingerprint) {
+			a.pool.mismatches.Add(1)
+		}
+		a.post((*transport.Mux).HandshakeFailed)
+		return
+	}
+	a.pool.done.Add(1)
+	a.post(func(m *transport.Mux, id transport.SessionID, now int64) {
+		m.HandshakeDone(id, keys, now)
+		keys.Local.Zero()
+		keys.Remote.Zero()
+	})
+
+	closed := make(chan struct{})
+	stop := context.AfterFunc(a.ctx, func() {
+		defer close(closed)
+		_ = conn.Close() // sends close_notify and ends the Read below
+	})
+	buf := make([]byte, readSize)
+	for {
+		if _, err := conn.Read(buf); err != nil {
+			break
+		}
+	}
+	if !stop() {
+		<-closed
+		return
+	}
+	_ = conn.Close()
+	a.post((*transport.Mux).HandshakeClosed)
+}
+
+// shake does the handshake.
+func (a *association) shake() (*dtls.Conn, transport.Keys, error) {
+	p := a.pool
+	conn, err := dtls.ServerWithOptions(a.conn, a.conn.LocalAddr(),
+		dtls.WithCertificates(p.cfg.Certificate),
+		dtls.WithClientAuth(dtls.RequireAnyClientCert),
+		dtls.WithVerifyPeerCertificate(a.verify),
+		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
+		dtls.WithSRTPProtectionProfiles(p.profiles()...),
+		dtls.WithCipherSuites(dtls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, dtls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384),
+		dtls.WithInsecureSkipVerifyHello(true), // ICE has verified the address
+		dtls.WithFlightInterval(retransmitAfter),
+		dtls.WithMTU(p.cfg.MTU),
+		dtls.WithLoggerFactory(silence{}),
+	)
+	if err != nil {
+		return nil, transport.Keys{}, fmt.Errorf("handshake: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, p.cfg.Timeout)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, transport.Keys{}, fmt.Errorf("handshake: %w", err)
+	}
+	keys, err := exportKeys(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, transport.Keys{}, err
+	}
+	return conn, keys, nil
+}
+
+// verify checks the client's certificate against the answer (RFC 8122 §6.2). That the
+// client has its key, pion/dtls has checked before.
+func (a *association) verify(certs [][]byte, _ [][]*x509.Certificate) error {
+	if len(certs) == 0 || !a.peer.Matches(certs[0]) {
+		return errFingerprint
+	}
+	return nil
+}
+
+// exportKeys is RFC 5764 §4.2 for the server.
+func exportKeys(conn *dtls.Conn) (transport.Keys, error) {
+	profile, ok := conn.SelectedSRTPProtectionProfile()
+	if !ok {
+		return transport.Keys{}, errors.New("handshake: client does not use SRTP")
+	}
+	state, ok := conn.ConnectionState()
+	if !ok {
+		return transport.Keys{}, errors.New("handshake: no connection state")
+	}
+	p := srtp.Profile(profile)
+	material, err := state.ExportKeyingMaterial(exporterLabel, nil, p.ExporterLen())
+	if err != nil {
+		return transport.Keys{}, fmt.Errorf("handshake: export: %w", err)
+	}
+	client, server, err := srtp.SplitExported(p, material)
+	clear(material)
+	if err != nil {
+		return transport.Keys{}, fmt.Errorf("handshake: export: %w", err)
+	}
+	return transport.Keys{Local: server, Remote: client}, nil
+}
+
+// send posts an outgoing datagram. A closing association still sends, unless its
+// session id has found a new owner.
+func (a *association) send(datagram []byte) {
+	b := append([]byte(nil), datagram...)
+	a.pool.cfg.Post(func(m *transport.Mux, now int64) {
+		if !a.pool.replaced(a) {
+			m.HandshakePacket(a.id, b, now)
+		}
+	})
+}
+
+// post posts a result, which is void if the session has ended the association by then.
+func (a *association) post(f func(*transport.Mux, transport.SessionID, int64)) {
+	a.pool.cfg.Post(func(m *transport.Mux, now int64) {
+		if !a.ended.Load() {
+			f(m, a.id, now)
+		}
+	})
+}
