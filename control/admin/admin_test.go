@@ -1,0 +1,346 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the description anew")
+
+const secret = "so_0123456789abcdef"
+
+var noon = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// memory is a node with one meeting.
+type memory struct {
+	conferences map[string]Conference
+	broken      error
+	granted     []any
+}
+
+func newMemory() *memory {
+	return &memory{conferences: map[string]Conference{
+		"room-1": {Room: "room-1", Started: noon, Participants: []Participant{
+			{ID: "p_ann", Name: "Ann", Role: "host", Connected: true, Joined: noon, Tracks: []Track{{ID: "t1", Source: "camera", Codec: "vp8"}}},
+			{ID: "p_bob", Name: "ボブ", Role: "participant", Joined: noon},
+		}},
+	}}
+}
+
+func (m *memory) Conferences(context.Context) ([]Conference, error) {
+	var out []Conference
+	for _, c := range m.conferences {
+		out = append(out, c)
+	}
+	return out, m.broken
+}
+
+func (m *memory) Conference(_ context.Context, room string) (Conference, error) {
+	c, ok := m.conferences[room]
+	if !ok {
+		return c, fmt.Errorf("memory: room %s: %w", room, ErrNotFound)
+	}
+	return c, m.broken
+}
+
+func (m *memory) CloseConference(ctx context.Context, room string) error {
+	_, err := m.Conference(ctx, room)
+	delete(m.conferences, room)
+	return err
+}
+
+func (m *memory) RemoveParticipant(ctx context.Context, room, participant string) error {
+	c, err := m.Conference(ctx, room)
+	if err != nil {
+		return err
+	}
+	for i, p := range c.Participants {
+		if p.ID == participant {
+			c.Participants = append(c.Participants[:i:i], c.Participants[i+1:]...)
+			m.conferences[room] = c
+			return nil
+		}
+	}
+	return ErrNotFound
+}
+
+func (m *memory) OpenMeeting(context.Context) (Meeting, error) {
+	return Meeting{Room: "room-2", URL: "https://localhost:8443/m/room-2", HostToken: "h"}, m.broken
+}
+
+func (m *memory) JoinToken(ctx context.Context, room string, g Grant) (Issued, error) {
+	if _, err := m.Conference(ctx, room); err != nil {
+		return Issued{}, err
+	}
+	m.granted = append(m.granted, g)
+	return Issued{Token: "j", ExpiresAt: noon.Add(g.Lifetime)}, nil
+}
+
+func (m *memory) OpenerToken(_ context.Context, g OpenerGrant) (Issued, error) {
+	m.granted = append(m.granted, g)
+	return Issued{Token: "o", ExpiresAt: noon.Add(g.Lifetime)}, m.broken
+}
+
+// serve runs the interface over a real listener.
+func serve(t *testing.T, m *memory, ready func() error) *httptest.Server {
+	t.Helper()
+	server := httptest.NewTLSServer(New(Config{
+		Authorized:  func(token string) bool { return token == secret },
+		Ready:       ready,
+		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "sotto_up 1\n") }),
+		Conferences: m, Tokens: m,
+	}, slog.New(slog.DiscardHandler)))
+	t.Cleanup(server.Close)
+	return server
+}
+
+func call(t *testing.T, server *httptest.Server, method, path, body, authorization string) (int, http.Header, string) {
+	t.Helper()
+	var in io.Reader
+	if body != "" {
+		in = strings.NewReader(body)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
+	}
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	out, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, string(out)
+}
+
+func TestHealthNeedsNoToken(t *testing.T) {
+	var draining error
+	server := serve(t, newMemory(), func() error { return draining })
+	for path, want := range map[string]string{"/livez": "ok\n", "/readyz": "ok\n", "/metrics": "sotto_up 1\n"} {
+		status, _, body := call(t, server, "GET", path, "", "")
+		if status != http.StatusOK || body != want {
+			t.Errorf("%s: %d %q", path, status, body)
+		}
+	}
+	draining = errors.New("stopping")
+	if status, _, body := call(t, server, "GET", "/readyz", "", ""); status != http.StatusServiceUnavailable || body != "stopping\n" {
+		t.Errorf("draining: %d %q", status, body)
+	}
+	if status, _, _ := call(t, server, "GET", "/livez", "", ""); status != http.StatusOK {
+		t.Errorf("draining is alive: %d", status)
+	}
+}
+
+// Row A13: nothing below /admin is answered without the token.
+func TestEverythingElseNeedsTheToken(t *testing.T) {
+	m := newMemory()
+	server := serve(t, m, nil)
+	requests := []struct{ method, path, body string }{
+		{"GET", "/admin/v1/openapi.json", ""},
+		{"GET", "/admin/v1/conferences", ""},
+		{"POST", "/admin/v1/conferences", "{}"},
+		{"GET", "/admin/v1/conferences/room-1", ""},
+		{"DELETE", "/admin/v1/conferences/room-1", ""},
+		{"GET", "/admin/v1/conferences/room-1/participants", ""},
+		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", ""},
+		{"POST", "/admin/v1/conferences/room-1/tokens", "{}"},
+		{"POST", "/admin/v1/opener-tokens", "{}"},
+		{"GET", "/admin/v1/nothing", ""},
+		{"GET", "/admin/", ""},
+	}
+	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Bearer " + secret + "x", "Basic " + secret, secret} {
+		for _, r := range requests {
+			status, header, body := call(t, server, r.method, r.path, r.body, authorization)
+			var p Problem
+			if err := json.Unmarshal([]byte(body), &p); err != nil {
+				t.Fatalf("%s %s: %q: %v", r.method, r.path, body, err)
+			}
+			if status != http.StatusUnauthorized || p.Code != "unauthorized" || p.Hint == "" || header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s %s with %q: %d %s", r.method, r.path, authorization, status, body)
+			}
+		}
+	}
+	if len(m.conferences["room-1"].Participants) != 2 || len(m.granted) != 0 {
+		t.Error("a refused request changed something")
+	}
+	if status, _, _ := call(t, server, "GET", "/admin/v1/conferences", "", "bearer "+secret); status != http.StatusOK {
+		t.Errorf("the scheme is case-insensitive (RFC 9110 §11.1): %d", status)
+	}
+	closed := httptest.NewServer(New(Config{}, slog.New(slog.DiscardHandler)))
+	defer closed.Close()
+	if status, _, _ := call(t, closed, "GET", "/admin/v1/conferences", "", "Bearer "+secret); status != http.StatusUnauthorized {
+		t.Errorf("no way to check a token: %d", status)
+	}
+}
+
+// Row A13: conferences, participants, remove, close and tokens over REST.
+func TestAPI(t *testing.T) {
+	m := newMemory()
+	server := serve(t, m, nil)
+	const room1 = `{"participants":[` +
+		`{"connected":true,"id":"p_ann","joined":"2030-01-01T12:00:00Z","name":"Ann","role":"host","tracks":[{"codec":"vp8","id":"t1","muted":false,"source":"camera"}]},` +
+		`{"connected":false,"id":"p_bob","joined":"2030-01-01T12:00:00Z","name":"ボブ","role":"participant","tracks":[]}],"room":"room-1","started":"2030-01-01T12:00:00Z"}`
+	steps := []struct {
+		method, path, body string
+		status             int
+		want               string // JSON; "" no body, "~x" part of the body
+	}{
+		{"GET", "/admin/v1/conferences", "", 200, `{"conferences":[` + room1 + `]}`},
+		{"GET", "/admin/v1/conferences/room-1", "", 200, room1},
+		{"GET", "/admin/v1/conferences/room-9", "", 404, `~"code":"not_found"`},
+		{"GET", "/admin/v1/conferences/room-9/participants", "", 404, `~"hint":`},
+		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", "", 204, ""},
+		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", "", 404, `~"code":"not_found"`},
+		{"GET", "/admin/v1/conferences/room-1/participants", "", 200, `~"p_ann"`},
+		{"POST", "/admin/v1/conferences", "", 201, `{"hostToken":"h","room":"room-2","url":"https://localhost:8443/m/room-2"}`},
+		{"POST", "/admin/v1/conferences/room-1/tokens", `{}`, 201, `{"expiresAt":"2030-01-01T12:05:00Z","token":"j"}`},
+		{"POST", "/admin/v1/conferences/room-1/tokens", `{"name":"Bob","role":"host","lifetimeSeconds":60}`, 201, `{"expiresAt":"2030-01-01T12:01:00Z","token":"j"}`},
+		{"POST", "/admin/v1/conferences/room-9/tokens", `{}`, 404, `~"code":"not_found"`},
+		{"POST", "/admin/v1/conferences/room-1/tokens", `{"role":"king"}`, 422, `~"code":"bad_request"`},
+		{"POST", "/admin/v1/conferences/room-1/tokens", `{"lifetimeSeconds":86401}`, 422, `~"code":"bad_request"`},
+		{"POST", "/admin/v1/conferences/room-1/tokens", `{"color":"red"}`, 422, `~unexpected property`},
+		{"POST", "/admin/v1/conferences/room-1/tokens", `{`, 400, `~"code":"bad_request"`},
+		{"POST", "/admin/v1/opener-tokens", `{}`, 201, `{"expiresAt":"2030-01-02T12:00:00Z","token":"o"}`},
+		{"DELETE", "/admin/v1/conferences/room-1", "", 204, ""},
+		{"DELETE", "/admin/v1/conferences/room-1", "", 404, `~"code":"not_found"`},
+		{"GET", "/admin/v1/conferences", "", 200, `{"conferences":[]}`},
+		{"PATCH", "/admin/v1/conferences", "", 404, `~no such resource`},
+		{"GET", "/admin/v2/conferences", "", 404, `~openapi.json`},
+	}
+	for _, s := range steps {
+		status, header, body := call(t, server, s.method, s.path, s.body, "Bearer "+secret)
+		what := s.method + " " + s.path + " " + s.body
+		if status != s.status {
+			t.Errorf("%s: status %d, want %d: %s", what, status, s.status, body)
+		}
+		if part, ok := strings.CutPrefix(s.want, "~"); ok {
+			if !strings.Contains(body, part) {
+				t.Errorf("%s: no %s in %s", what, part, body)
+			}
+		} else if diff := cmp.Diff(normal(t, s.want), normal(t, body)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+		want := "application/json"
+		if status >= 400 {
+			want = "application/problem+json"
+		}
+		if got := header.Get("Content-Type"); body != "" && got != want {
+			t.Errorf("%s: content type %s", what, got)
+		}
+	}
+	wantGrants := []any{
+		Grant{Role: "participant", Lifetime: 5 * time.Minute},
+		Grant{Name: "Bob", Role: "host", Lifetime: time.Minute},
+		OpenerGrant{Lifetime: 24 * time.Hour},
+	}
+	if diff := cmp.Diff(wantGrants, m.granted); diff != "" {
+		t.Errorf("granted (-want +got):\n%s", diff)
+	}
+}
+
+func normal(t *testing.T, text string) any {
+	t.Helper()
+	if text == "" {
+		return nil
+	}
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%q: %v", text, err)
+	}
+	return v
+}
+
+func TestInnerFailuresStayInside(t *testing.T) {
+	m := newMemory()
+	m.broken = errors.New("disk on fire at /var/lib/secret")
+	var log bytes.Buffer
+	handler := New(Config{
+		Authorized: func(string) bool { return true }, Conferences: m, Tokens: m,
+	}, slog.New(slog.NewTextHandler(&log, nil)))
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/admin/v1/conferences", nil)
+	r.Header.Set("Authorization", "Bearer x")
+	handler.ServeHTTP(w, r)
+	if w.Code != 500 || strings.Contains(w.Body.String(), "fire") || !strings.Contains(w.Body.String(), `"code":"internal"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if !strings.Contains(log.String(), "disk on fire") {
+		t.Errorf("log is %q", &log)
+	}
+}
+
+func TestChangesAreLoggedWithoutSecrets(t *testing.T) {
+	m := newMemory()
+	var log bytes.Buffer
+	handler := New(Config{
+		Authorized: func(string) bool { return true }, Conferences: m, Tokens: m,
+	}, slog.New(slog.NewTextHandler(&log, nil)))
+	for _, step := range []struct{ method, path, logged string }{
+		{"POST", "/admin/v1/conferences", "opened a meeting"},
+		{"POST", "/admin/v1/conferences/room-1/tokens", "join token"},
+		{"POST", "/admin/v1/opener-tokens", "opener token"},
+		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", "participant=p_bob"},
+		{"DELETE", "/admin/v1/conferences/room-1", "closed a conference"},
+	} {
+		log.Reset()
+		r := httptest.NewRequest(step.method, step.path, nil)
+		if strings.HasSuffix(step.path, "tokens") {
+			r = httptest.NewRequest(step.method, step.path, strings.NewReader("{}"))
+		}
+		r.Header.Set("Authorization", "Bearer "+secret)
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+		if got := log.String(); !strings.Contains(got, step.logged) || strings.Contains(got, secret) || strings.Contains(got, "token=") {
+			t.Errorf("%s %s logs %q", step.method, step.path, got)
+		}
+	}
+}
+
+// Row C18: the description in docs is that of the API.
+func TestDescription(t *testing.T) {
+	const golden = "../../docs/admin-openapi.json"
+	server := serve(t, newMemory(), nil)
+	_, header, got := call(t, server, "GET", "/admin/v1/openapi.json", "", "Bearer "+secret)
+	if header.Get("Content-Type") != "application/openapi+json" {
+		t.Errorf("content type %s", header.Get("Content-Type"))
+	}
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("description (-docs +got), -update writes it anew:\n%s", diff)
+	}
+	for _, path := range []string{"/docs", "/schemas/Conference.json", "/openapi.json"} {
+		if status, _, _ := call(t, server, "GET", path, "", "Bearer "+secret); status != http.StatusNotFound {
+			t.Errorf("%s is served: %d", path, status)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ErrNotFound is what implementations wrap when a room or a participant is
+// not there.
+var ErrNotFound = errors.New("not found")
+
+// Conference is a meeting that goes on.
+type Conference struct {
+	Room         string        `json:"room" doc:"The id in the link of the meeting." example:"k3j5d-aaq2w-m7x4c-pz6tn-bbhe2a"`
+	Started      time.Time     `json:"started" doc:"When the first participant came."`
+	Participants []Participant `json:"participants" nullable:"false"`
+}
+
+// Participant is somebody in a meeting.
+type Participant struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name" doc:"As its owner gave it; nobody has checked it."`
+	Role      string    `json:"role" enum:"host,participant"`
+	Connected bool      `json:"connected" doc:"False while the seat waits for its owner to come back."`
+	Joined    time.Time `json:"joined"`
+	Tracks    []Track   `json:"tracks" nullable:"false"`
+}
+
+// Track is something a participant publishes.
+type Track struct {
+	ID     string `json:"id"`
+	Source string `json:"source" enum:"microphone,camera,screen,screen-audio"`
+	Codec  string `json:"codec"`
+	Muted  bool   `json:"muted"`
+}
+
+// Meeting is a room that somebody may now join.
+type Meeting struct {
+	Room      string `json:"room"`
+	URL       string `json:"url" doc:"The link to send to people."`
+	HostToken string `json:"hostToken" doc:"Makes its holder a host of the room; keep it secret."`
+}
+
+// Grant says what a join token allows.
+type Grant struct {
+	Name     string
+	Role     string // host or participant
+	Lifetime time.Duration
+}
+
+// OpenerGrant says what a token for opening meetings allows.
+type OpenerGrant struct {
+	Lifetime time.Duration
+}
+
+// Issued is a token that has been made.
+type Issued struct {
+	Token     string    `json:"token"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// None shows nothing and makes nothing: a node without meetings.
+type None struct{}
+
+// Conferences returns none.
+func (None) Conferences(context.Context) ([]Conference, error) { return nil, nil }
+
+// Conference finds none.
+func (None) Conference(context.Context, string) (Conference, error) {
+	return Conference{}, ErrNotFound
+}
+
+// CloseConference finds none.
+func (None) CloseConference(context.Context, string) error { return ErrNotFound }
+
+// RemoveParticipant finds none.
+func (None) RemoveParticipant(context.Context, string, string) error { return ErrNotFound }
+
+var errNoMeetings = errors.New("admin: this node holds no meetings")
+
+// OpenMeeting refuses.
+func (None) OpenMeeting(context.Context) (Meeting, error) { return Meeting{}, errNoMeetings }
+
+// JoinToken refuses.
+func (None) JoinToken(context.Context, string, Grant) (Issued, error) {
+	return Issued{}, errNoMeetings
+}
+
+// OpenerToken refuses.
+func (None) OpenerToken(context.Context, OpenerGrant) (Issued, error) {
+	return Issued{}, errNoMeetings
+}
