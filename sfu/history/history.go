@@ -166,17 +166,15 @@ func (r *Ring) forget(ext int64) {
 	r.oldest = max(r.oldest, ext)
 }
 
-// grow makes room for a window of n numbers, as far as allowed. What Expire has left is young enough to be worth it.
+// grow doubles the ring if that is what a window of n numbers needs: what Expire has left in it is young enough to be worth
+// it. A jump in the numbers, which no doubling can span, is no reason to grow.
 func (r *Ring) grow(n int64) {
-	size := len(r.slots)
-	for int64(size) < n && size < r.maxSlots {
-		size *= 2
-	}
-	if size == len(r.slots) {
+	size := int64(len(r.slots))
+	if n <= size || n > 2*size || 2*len(r.slots) > r.maxSlots {
 		return
 	}
 	old := r.slots
-	r.slots = make([]slot, size)
+	r.slots = make([]slot, 2*len(old))
 	for _, s := range old {
 		if s.buf != nil {
 			*r.slot(s.ext) = s

@@ -153,9 +153,10 @@ func (it *Iterator) Next() bool {
 	it.rest = b[n:]
 	end := n
 	if b[0]&paddingBit != 0 {
-		// The last octet counts the padding, itself included, in whole words (RFC 3550 §6.4.1).
+		// The last octet counts the padding, itself included. RFC 3550 §6.4.1 wants whole words, but libwebrtc pads
+		// transport-wide feedback by the one to three bytes that are left of the last.
 		pad := int(b[n-1])
-		if n == headerLen || pad == 0 || pad%4 != 0 || pad > n-headerLen {
+		if n == headerLen || pad == 0 || pad > n-headerLen {
 			it.malformed = true
 			return false
 		}

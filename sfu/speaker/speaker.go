@@ -23,7 +23,8 @@ const (
 	proof         = 100 * millisecond  // of activity, before anybody can be the speaker
 	takeover      = 300 * millisecond  // of being clearly louder
 	syllables     = 50 * millisecond   // of quiet packets, after which an activity is over
-	lost          = 80 * millisecond   // of no packets, likewise: three of the usual 20 ms
+	lost          = 125 * millisecond  // of no packets, likewise: above the longest packet of Opus
+	longest       = 60 * millisecond   // that one packet stands for
 	stale         = 100 * millisecond  // without a packet, after which the level falls
 	pause         = 500 * millisecond  // without activity, after which a speaker is silent and others may take over
 	recent        = 1000 * millisecond // without activity, after which somebody is not among the loudest
@@ -183,7 +184,7 @@ func (m *member) smooth(to float32, now int64) {
 		span = attack
 	}
 	// A packet stands for the time since the one before, but not for a gap of silence suppression.
-	dt := min(max(now-m.heard, 0), 20*millisecond)
+	dt := min(max(now-m.heard, 0), longest)
 	m.level = m.at(now)
 	m.level += (to - m.level) * float32(dt) / float32(span+dt)
 	m.heard = max(m.heard, now)

@@ -1,0 +1,275 @@
+package speaker_test
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/sotto-edge/sotto/sfu/speaker"
+)
+
+const ms = int64(1e6)
+
+// talk is what somebody says from one moment to another, in milliseconds; outside of all talks there is silence.
+type talk struct {
+	id       uint64
+	from, to int64
+	level    uint8
+	// syllable and gap, in milliseconds, make the talk rise and fall as speech does; 0 is a steady sound.
+	syllable, gap int64
+	unsaid        bool // without the voice flag
+}
+
+func (k talk) at(now int64) (uint8, bool) {
+	if now < k.from || now >= k.to {
+		return 127, false
+	}
+	if k.syllable > 0 && (now-k.from)%(k.syllable+k.gap) >= k.syllable {
+		return 75, false
+	}
+	return k.level, !k.unsaid
+}
+
+type change struct {
+	at int64 // ms
+	id uint64
+}
+
+// simulate plays the talks of a conference, a packet each 20 ms from everybody, and a tick each 50 ms.
+func simulate(d *speaker.Detector, until int64, ptime int64, talks ...talk) []change {
+	var out []change
+	ids := map[uint64]bool{}
+	for _, k := range talks {
+		ids[k.id] = true
+	}
+	for now := int64(0); now < until; now += 10 {
+		if now%ptime == 0 {
+			for id := range ids {
+				level, voice := uint8(127), false
+				for _, k := range talks {
+					if k.id != id {
+						continue
+					}
+					if l, v := k.at(now); l < level {
+						level, voice = l, v
+					}
+				}
+				d.Level(id, level, voice, now*ms)
+			}
+		}
+		if now%50 == 0 {
+			if id, changed := d.Tick(now * ms); changed {
+				out = append(out, change{now, id})
+			}
+		}
+	}
+	return out
+}
+
+func TestConversations(t *testing.T) {
+	type expect struct {
+		id       uint64
+		from, to int64 // ms, when the change may come
+	}
+	for _, c := range []struct {
+		name  string
+		until int64
+		ptime int64
+		talks []talk
+		want  []expect
+	}{
+		{"one speaks and stops", 8000, 20, []talk{{id: 1, from: 1000, to: 4000, level: 30, syllable: 160, gap: 80}, {id: 2}}, []expect{
+			{1, 1100, 1300}, {0, 5800, 6200},
+		}},
+		{"a dialogue", 9000, 20, []talk{
+			{id: 1, from: 0, to: 3000, level: 30, syllable: 200, gap: 60}, {id: 2, from: 3300, to: 6000, level: 35, syllable: 200, gap: 60},
+		}, []expect{{1, 100, 300}, {2, 3400, 3800}, {0, 7700, 8200}}},
+		{"pauses between sentences", 6000, 20, []talk{
+			{id: 1, from: 0, to: 1000, level: 30}, {id: 1, from: 2400, to: 3000, level: 30}, {id: 2},
+		}, []expect{{1, 100, 200}, {0, 4900, 5200}}},
+		{"interrupted by somebody clearly louder", 5000, 20, []talk{
+			{id: 1, from: 0, to: 4900, level: 45, syllable: 200, gap: 60}, {id: 2, from: 2000, to: 4900, level: 20, syllable: 200, gap: 60},
+		}, []expect{{1, 100, 300}, {2, 2300, 2700}}},
+		{"two as loud as each other", 8000, 20, []talk{
+			{id: 1, from: 0, to: 7900, level: 30, syllable: 200, gap: 100}, {id: 2, from: 1000, to: 7900, level: 29, syllable: 240, gap: 70},
+		}, []expect{{1, 100, 300}}},
+		{"a door slams over a speaker", 4000, 20, []talk{
+			{id: 1, from: 0, to: 3900, level: 40, syllable: 200, gap: 60}, {id: 2, from: 2000, to: 2090, level: 0},
+		}, []expect{{1, 100, 300}}},
+		{"a door slams in silence", 4000, 20, []talk{{id: 1}, {id: 2, from: 2000, to: 2090, level: 0}}, nil},
+		{"typing in silence", 6000, 20, []talk{{id: 1, from: 0, to: 6000, level: 20, syllable: 40, gap: 100, unsaid: true}}, nil},
+		{"a word into a speech is not enough", 5000, 20, []talk{
+			{id: 1, from: 0, to: 4900, level: 40}, {id: 2, from: 2000, to: 2240, level: 10},
+		}, []expect{{1, 100, 200}}},
+		{"a hum below the threshold", 5000, 20, []talk{{id: 1, from: 0, to: 5000, level: 60}, {id: 2, from: 0, to: 5000, level: 50, unsaid: true}}, nil},
+		{"long packets", 6000, 60, []talk{{id: 1, from: 0, to: 3000, level: 30, syllable: 300, gap: 60}, {id: 2}}, []expect{
+			{1, 100, 300}, {0, 4700, 5200},
+		}},
+		{"the longest packets", 6000, 120, []talk{{id: 1, from: 0, to: 3000, level: 30}}, []expect{{1, 100, 300}, {0, 4700, 5200}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var d speaker.Detector
+			got := simulate(&d, c.until, c.ptime, c.talks...)
+			ok := len(got) == len(c.want)
+			for i := range got {
+				ok = ok && got[i].id == c.want[i].id && got[i].at >= c.want[i].from && got[i].at <= c.want[i].to
+			}
+			if !ok {
+				t.Errorf("changes %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestSilenceSuppression(t *testing.T) {
+	// With DTX nothing comes in silence: time alone must end a turn.
+	var d speaker.Detector
+	for now := int64(0); now < 1000; now += 20 {
+		d.Level(1, 30, true, now*ms)
+		d.Tick(now * ms)
+	}
+	if id, changed := d.Tick(2900 * ms); id != 1 || changed {
+		t.Errorf("speaker %d, changed %v, two seconds after the last word", id, changed)
+	}
+	if id, changed := d.Tick(3000 * ms); id != 0 || !changed {
+		t.Errorf("speaker %d, changed %v, later", id, changed)
+	}
+	if id, changed := d.Tick(4000 * ms); id != 0 || changed {
+		t.Errorf("speaker %d, changed %v, much later", id, changed)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	var d speaker.Detector
+	simulate(&d, 2000, 20, talk{id: 1, from: 0, to: 2000, level: 30}, talk{id: 2, from: 0, to: 2000, level: 32}, talk{id: 3})
+	first, _ := d.Tick(2000 * ms)
+	other := 3 - first
+	d.Remove(99)
+	d.Remove(first)
+	if id, changed := d.Tick(2000 * ms); id != other || !changed {
+		t.Errorf("speaker %d, changed %v, after %d left; want %d", id, changed, first, other)
+	}
+	d.Remove(other)
+	d.Remove(3)
+	if id, changed := d.Tick(2000 * ms); id != 0 || !changed {
+		t.Errorf("speaker %d, changed %v, after all left", id, changed)
+	}
+	if l := d.Loudest(3, nil); len(l) != 0 {
+		t.Errorf("loudest %v after all left", l)
+	}
+}
+
+func TestLoudest(t *testing.T) {
+	var d speaker.Detector
+	until := int64(1000)
+	simulate(&d, until, 20,
+		talk{id: 1, from: 0, to: until, level: 40}, talk{id: 2, from: 0, to: until, level: 20}, talk{id: 3, from: 0, to: until, level: 30},
+		talk{id: 4, from: 0, to: until, level: 20}, talk{id: 5}, talk{id: 6, from: 0, to: until, level: 90})
+	for n, want := range [][]uint64{{}, {2}, {2, 4}, {2, 4, 3}, {2, 4, 3, 1}, {2, 4, 3, 1}} {
+		if got := d.Loudest(n, nil); !slices.Equal(got, want) {
+			t.Errorf("loudest %d: %v, want %v", n, got, want)
+		}
+	}
+	d.Tick(2100 * ms)
+	if got := d.Loudest(4, []uint64{7}); !slices.Equal(got, []uint64{7}) {
+		t.Errorf("loudest after a second of silence: %v", got)
+	}
+}
+
+// TestBurstsNeverSwitch: whatever the noises of others, if each is shorter than 100 ms and none follows within 200 ms of
+// the one before from the same microphone, the speaker stays.
+func TestBurstsNeverSwitch(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		until := int64(6000)
+		var talks []talk
+		var want []change
+		if rapid.Bool().Draw(t, "somebody speaks") {
+			level := uint8(rapid.IntRange(0, 70).Draw(t, "level"))
+			talks = append(talks, talk{id: 1, from: 0, to: until, level: level})
+			if level <= 55 {
+				want = []change{{100, 1}}
+			}
+		}
+		for id := uint64(2); id < 5; id++ {
+			for now := int64(0); now < until; {
+				now += rapid.Int64Range(200, 1500).Draw(t, "quiet")
+				n := rapid.Int64Range(1, 99).Draw(t, "burst")
+				talks = append(talks, talk{id: id, from: now, to: now + n, level: uint8(rapid.IntRange(0, 60).Draw(t, "level"))})
+				now += n
+			}
+		}
+		var d speaker.Detector
+		if got := simulate(&d, until, 20, talks...); !slices.Equal(got, want) {
+			t.Fatalf("changes %v, want %v", got, want)
+		}
+	})
+}
+
+// TestCalm: over random speech there is at most one change in 300 ms unless the speaker before had stopped, and the
+// speaker is always somebody who spoke within the last two seconds.
+func TestCalm(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var d speaker.Detector
+		spoke := map[uint64]int64{}
+		level := map[uint64]uint8{}
+		var current uint64
+		var since int64
+		for now := int64(0); now < 8000; now += 20 {
+			for id := uint64(1); id <= 4; id++ {
+				if now%200 == 0 {
+					level[id] = rapid.SampledFrom([]uint8{10, 25, 40, 80, 127}).Draw(t, "level")
+				}
+				d.Level(id, level[id], level[id] < 70, now*ms)
+				if level[id] < 70 {
+					spoke[id] = now
+				}
+			}
+			id, changed := d.Tick(now * ms)
+			if changed != (id != current) {
+				t.Fatalf("at %d: speaker %d after %d, changed %v", now, id, current, changed)
+			}
+			if changed && current != 0 && id != 0 && now-since < 300 && now-spoke[current] <= 500 {
+				t.Fatalf("at %d: from %d to %d after %d ms", now, current, id, now-since)
+			}
+			if id != 0 && now-spoke[id] > 2000 {
+				t.Fatalf("at %d: the speaker has been silent since %d", now, spoke[id])
+			}
+			if changed {
+				current, since = id, now
+			}
+		}
+	})
+}
+
+func TestNothingAllocates(t *testing.T) {
+	var d speaker.Detector
+	now := int64(0)
+	dst := make([]uint64, 0, 3)
+	run := func() {
+		for range 50 {
+			now += 20 * ms
+			for id := uint64(1); id < 20; id++ {
+				d.Level(id, uint8(now/ms+int64(id)*7)&63, true, now)
+			}
+			d.Tick(now)
+			dst = d.Loudest(3, dst[:0])
+		}
+	}
+	if n := testing.AllocsPerRun(10, run); n != 0 {
+		t.Errorf("allocates %v times", n)
+	}
+}
+
+func BenchmarkTick100(b *testing.B) {
+	var d speaker.Detector
+	now := int64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		now += 50 * ms
+		for id := uint64(1); id <= 100; id++ {
+			d.Level(id, uint8(id), true, now)
+		}
+		d.Tick(now)
+	}
+}
