@@ -63,6 +63,7 @@ func (s *Session) begin(i int, kind txKind, wait, now int64) {
 		return
 	}
 	p.asked = now
+	p.patience = s.mux.jitter(probeAfter)
 	p.tx = transaction{kind: kind, began: now, wait: wait, value: s.nomination}
 	if !s.mux.draw(p.tx.id[:]) {
 		p.tx = transaction{}
@@ -128,5 +129,5 @@ func (s *Session) checkDue(i int) int64 {
 	}
 	// A silent selected path is asked early: half of the time until the client
 	// counts as disconnected.
-	return min(p.next, max(p.heard, p.asked)+probeAfter)
+	return min(p.next, max(p.heard, p.asked)+p.patience)
 }

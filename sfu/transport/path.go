@@ -28,6 +28,7 @@ type path struct {
 	heard    int64 // last authenticated packet from there
 	consent  int64 // last answer to a check of ours
 	asked    int64 // last beginning of one
+	patience int64 // silence before the selected path is asked, drawn anew each time
 	next     int64 // next check when none is outstanding
 	rtt      int64 // of the last answered check that was sent once; 0 unknown
 
