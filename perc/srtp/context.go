@@ -44,8 +44,7 @@ func New(k Keys, role Role) (*Context, error) {
 	if k.m == nil {
 		return nil, errNoKeys
 	}
-	m := *k.m
-	return newContext(&m, role)
+	return newContext(k.m.clone(), role)
 }
 
 // newContext takes m over.
@@ -248,7 +247,7 @@ func (c *Context) OpenRTCP(dst, pkt []byte) ([]byte, error) {
 // schedules inside the standard library's ciphers cannot be reached; they
 // are let go.
 func (c *Context) Zero() {
-	*c.m = master{}
+	c.m.wipe()
 	if c.t != nil {
 		c.t.wipe()
 		c.t = nil

@@ -94,6 +94,35 @@ func compound(ssrc uint32, n int) []byte {
 	return b
 }
 
+func TestProfile(t *testing.T) {
+	for _, c := range []struct {
+		p                                    Profile
+		key, salt, rtp, rtcp, exporter, name any
+	}{
+		{AES128CMHMACSHA1_80, 16, 14, 10, 14, 60, "SRTP_AES128_CM_HMAC_SHA1_80"},
+		{AEADAES128GCM, 16, 12, 16, 20, 56, "SRTP_AEAD_AES_128_GCM"},
+		{AEADAES256GCM, 32, 12, 16, 20, 88, "SRTP_AEAD_AES_256_GCM"},
+		{2, 0, 0, 0, 0, 0, "unknown SRTP profile"},
+	} {
+		got := []any{c.p.KeyLen(), c.p.SaltLen(), c.p.RTPOverhead(), c.p.RTCPOverhead(), c.p.ExporterLen(), c.p.String()}
+		if d := cmp.Diff([]any{c.key, c.salt, c.rtp, c.rtcp, c.exporter, c.name}, got); d != "" {
+			t.Errorf("profile %d:\n%s", c.p, d)
+		}
+	}
+	eachProfile(t, func(t *testing.T, p Profile) {
+		if got := newTestContext(t, p, Sender).Profile(); got != p {
+			t.Errorf("the context is of %v", got)
+		}
+		client, server, err := SplitExported(p, make([]byte, p.ExporterLen()))
+		if err != nil || client.Profile() != p || server.Profile() != p {
+			t.Errorf("the keys are of %v and %v (%v)", client.Profile(), server.Profile(), err)
+		}
+		if got := (Keys{}).Profile(); got != 0 {
+			t.Errorf("no keys are of %v", got)
+		}
+	})
+}
+
 func TestReplay(t *testing.T) {
 	eachProfile(t, func(t *testing.T, p Profile) {
 		sender, receiver := newTestContext(t, p, Sender), newTestContext(t, p, Receiver)
@@ -400,7 +429,7 @@ func TestZero(t *testing.T) {
 		m, tr := c.m, c.t
 		c.Zero()
 		c.Zero()
-		if *m != (master{}) {
+		if m.profile != 0 || *m.material != (material{}) {
 			t.Error("master key left")
 		}
 		switch tr := tr.(type) {
@@ -449,7 +478,7 @@ func TestSplitExported(t *testing.T) {
 }
 
 // TestNoAllocationPerPacket: sealing and opening, RTP and RTCP, allocate
-// nothing, also with packets out of order and over the wrap.
+// nothing, also where the sequence number wraps.
 func TestNoAllocationPerPacket(t *testing.T) {
 	eachProfile(t, func(t *testing.T, p Profile) {
 		for _, n := range []int{40, 1050} {

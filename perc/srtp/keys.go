@@ -22,12 +22,28 @@ type Keys struct {
 	m *master
 }
 
-// master is kept behind a pointer everywhere, so that printing a struct
-// around it by reflection shows an address.
+// master is kept behind a pointer everywhere, and has its bytes behind one
+// more: fmt calls no methods of unexported fields, and for a verb that does
+// not fit a pointer (%s) it shows what the pointer points to, but one level
+// of it only.
 type master struct {
 	profile Profile
-	key     [maxKeyLen]byte
-	salt    [maxSaltLen]byte
+	*material
+}
+
+type material struct {
+	key  [maxKeyLen]byte
+	salt [maxSaltLen]byte
+}
+
+func (m *master) clone() *master {
+	b := *m.material
+	return &master{m.profile, &b}
+}
+
+func (m *master) wipe() {
+	m.profile = 0
+	*m.material = material{}
 }
 
 // NewKeys copies the master key and salt of profile p.
@@ -38,7 +54,7 @@ func NewKeys(p Profile, key, salt []byte) (Keys, error) {
 	if len(key) != p.KeyLen() || len(salt) != p.SaltLen() {
 		return Keys{}, errKeySize
 	}
-	m := &master{profile: p}
+	m := &master{p, &material{}}
 	copy(m.key[:], key)
 	copy(m.salt[:], salt)
 	return Keys{m: m}, nil
@@ -76,7 +92,7 @@ func (k Keys) Profile() Profile {
 // Zero overwrites the key material of k and all its copies.
 func (k Keys) Zero() {
 	if k.m != nil {
-		*k.m = master{}
+		k.m.wipe()
 	}
 }
 

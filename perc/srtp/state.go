@@ -87,7 +87,7 @@ func Restore(b []byte, skip uint64) (c *Context, rest []byte, err error) {
 	case role != Sender && role != Receiver, p.KeyLen() == 0:
 		return nil, nil, ErrState
 	}
-	m := &master{profile: p}
+	m := &master{p, &material{}}
 	copy(m.key[:], r.take(p.KeyLen()))
 	copy(m.salt[:], r.take(p.SaltLen()))
 	if r.short {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 
@@ -170,7 +171,7 @@ func TestVectorsRFC7714(t *testing.T) {
 			check(t, "its input", clearRTCP, nil, unhex(t, v.clearRTCP))
 			receiver = context(Receiver)
 			clearRTCP[len(clearRTCP)-1]++
-			if _, err := receiver.OpenRTCP(clearRTCP[:0], clearRTCP); err != ErrAuth {
+			if _, err := receiver.OpenRTCP(clearRTCP[:0], clearRTCP); !errors.Is(err, ErrAuth) {
 				t.Errorf("OpenRTCP, not encrypted, wrong index: %v", err)
 			}
 		})
