@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -240,9 +239,6 @@ func pair(text []byte, key crypto.Signer) (*tls.Certificate, error) {
 
 func covers(c *x509.Certificate, names []string) bool {
 	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
-			name = "[" + ip.String() + "]" // the form in which VerifyHostname takes addresses
-		}
 		if c.VerifyHostname(name) != nil {
 			return false
 		}
