@@ -23,8 +23,10 @@ const (
 	ufragRaw     = 18
 	ufragMAC     = 6
 	ufragLen     = 24
-	ufragDomain  = "sotto ufrag v1\x00"
 )
+
+// ufragDomain keeps these MACs apart from others under the same key.
+var ufragDomain = []byte("sotto ufrag v1\x00")
 
 // UfragKey is the key of the ufrag MACs. It can be copied but not printed,
 // logged or marshalled; there is no way to get the bytes back.
@@ -84,7 +86,7 @@ func newUfragCodec(k UfragKey) *ufragCodec {
 
 func (c *ufragCodec) sum(b []byte) []byte {
 	c.mac.Reset()
-	c.mac.Write([]byte(ufragDomain))
+	c.mac.Write(ufragDomain)
 	c.mac.Write(b)
 	return c.mac.Sum(c.buf[:0])[:ufragMAC]
 }
