@@ -34,8 +34,8 @@ type memory struct {
 
 func newMemory() *memory {
 	return &memory{conferences: map[string]Conference{
-		"room-1": {Room: "room-1", Started: noon, Participants: []Participant{
-			{ID: "p_ann", Name: "Ann", Role: "host", Connected: true, Joined: noon, Tracks: []Track{{ID: "t1", Source: "camera", Codec: "vp8"}}},
+		"room-1": {Room: "room-1", Participants: []Participant{
+			{ID: "p_ann", Name: "Ann", Role: "host", Connected: true, Client: "web/1", Remote: "198.51.100.7", Joined: noon, Tracks: []Track{{ID: "t1", Source: "camera", Codec: "vp8"}}},
 			{ID: "p_bob", Name: "ボブ", Role: "participant", Joined: noon},
 		}},
 	}}
@@ -87,7 +87,7 @@ func (m *memory) JoinToken(ctx context.Context, room string, g Grant) (Issued, e
 		return Issued{}, err
 	}
 	m.granted = append(m.granted, g)
-	return Issued{Token: "j", ExpiresAt: noon.Add(g.Lifetime)}, nil
+	return Issued{Token: "j", ExpiresAt: noon}, nil
 }
 
 func (m *memory) OpenerToken(_ context.Context, g OpenerGrant) (Issued, error) {
@@ -201,8 +201,8 @@ func TestAPI(t *testing.T) {
 	m := newMemory()
 	server := serve(t, m, nil)
 	const room1 = `{"participants":[` +
-		`{"connected":true,"id":"p_ann","joined":"2030-01-01T12:00:00Z","name":"Ann","role":"host","tracks":[{"codec":"vp8","id":"t1","muted":false,"source":"camera"}]},` +
-		`{"connected":false,"id":"p_bob","joined":"2030-01-01T12:00:00Z","name":"ボブ","role":"participant","tracks":[]}],"room":"room-1","started":"2030-01-01T12:00:00Z"}`
+		`{"client":"web/1","connected":true,"id":"p_ann","joined":"2030-01-01T12:00:00Z","name":"Ann","remote":"198.51.100.7","role":"host","tracks":[{"codec":"vp8","id":"t1","muted":false,"source":"camera"}]},` +
+		`{"client":"","connected":false,"id":"p_bob","joined":"2030-01-01T12:00:00Z","name":"ボブ","remote":"","role":"participant","tracks":[]}],"room":"room-1"}`
 	steps := []struct {
 		method, path, body string
 		status             int
@@ -216,11 +216,11 @@ func TestAPI(t *testing.T) {
 		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", "", 404, `~"code":"not_found"`},
 		{"GET", "/admin/v1/conferences/room-1/participants", "", 200, `~"p_ann"`},
 		{"POST", "/admin/v1/conferences", "", 201, `{"hostToken":"h","room":"room-2","url":"https://localhost:8443/m/room-2"}`},
-		{"POST", "/admin/v1/conferences/room-1/tokens", `{}`, 201, `{"expiresAt":"2030-01-01T12:05:00Z","token":"j"}`},
-		{"POST", "/admin/v1/conferences/room-1/tokens", `{"name":"Bob","role":"host","lifetimeSeconds":60}`, 201, `{"expiresAt":"2030-01-01T12:01:00Z","token":"j"}`},
+		{"POST", "/admin/v1/conferences/room-1/tokens", `{}`, 201, `{"expiresAt":"2030-01-01T12:00:00Z","token":"j"}`},
+		{"POST", "/admin/v1/conferences/room-1/tokens", `{"name":"Bob","role":"host"}`, 201, `{"expiresAt":"2030-01-01T12:00:00Z","token":"j"}`},
 		{"POST", "/admin/v1/conferences/room-9/tokens", `{}`, 404, `~"code":"not_found"`},
 		{"POST", "/admin/v1/conferences/room-1/tokens", `{"role":"king"}`, 422, `~"code":"bad_request"`},
-		{"POST", "/admin/v1/conferences/room-1/tokens", `{"lifetimeSeconds":86401}`, 422, `~"code":"bad_request"`},
+		{"POST", "/admin/v1/opener-tokens", `{"lifetimeSeconds":31536001}`, 422, `~"code":"bad_request"`},
 		{"POST", "/admin/v1/conferences/room-1/tokens", `{"color":"red"}`, 422, `~unexpected property`},
 		{"POST", "/admin/v1/conferences/room-1/tokens", `{`, 400, `~"code":"bad_request"`},
 		{"POST", "/admin/v1/opener-tokens", `{}`, 201, `{"expiresAt":"2030-01-02T12:00:00Z","token":"o"}`},
@@ -252,8 +252,8 @@ func TestAPI(t *testing.T) {
 		}
 	}
 	wantGrants := []any{
-		Grant{Role: "participant", Lifetime: 5 * time.Minute},
-		Grant{Name: "Bob", Role: "host", Lifetime: time.Minute},
+		Grant{Role: "participant"},
+		Grant{Name: "Bob", Role: "host"},
 		OpenerGrant{Lifetime: 24 * time.Hour},
 	}
 	if diff := cmp.Diff(wantGrants, m.granted); diff != "" {

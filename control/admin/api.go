@@ -48,9 +48,8 @@ type (
 	askJoinToken struct {
 		Room string `path:"room" maxLength:"64" doc:"Id of the room, as in its link."`
 		Body struct {
-			Name            string `json:"name,omitempty" maxLength:"64" doc:"Put into the token: the seat has this name then, whatever its holder says."`
-			Role            string `json:"role,omitempty" enum:"host,participant" default:"participant"`
-			LifetimeSeconds int    `json:"lifetimeSeconds,omitempty" minimum:"1" maximum:"86400" default:"300" doc:"How long the token can be used to join; who has joined stays."`
+			Name string `json:"name,omitempty" maxLength:"64" doc:"Put into the token: the seat has this name then, whatever its holder says."`
+			Role string `json:"role,omitempty" enum:"host,participant" default:"participant"`
 		}
 	}
 	askOpenerToken struct {
@@ -78,7 +77,7 @@ func (o operations) register(api huma.API) {
 	}, o.getConference)
 	huma.Register(api, huma.Operation{
 		OperationID: "close-conference", Method: http.MethodDelete, Path: "/admin/v1/conferences/{room}",
-		Summary: "End a meeting for everybody", Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
+		Summary: "End a meeting for everybody; its link works no more", Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
 	}, o.closeConference)
 	huma.Register(api, huma.Operation{
 		OperationID: "list-participants", Method: http.MethodGet, Path: "/admin/v1/conferences/{room}/participants",
@@ -155,9 +154,7 @@ func (o operations) removeParticipant(ctx context.Context, in *inParticipant) (*
 }
 
 func (o operations) makeJoinToken(ctx context.Context, in *askJoinToken) (*newToken, error) {
-	t, err := o.cfg.Tokens.JoinToken(ctx, in.Room, Grant{
-		Name: in.Body.Name, Role: in.Body.Role, Lifetime: time.Duration(in.Body.LifetimeSeconds) * time.Second,
-	})
+	t, err := o.cfg.Tokens.JoinToken(ctx, in.Room, Grant{Name: in.Body.Name, Role: in.Body.Role})
 	if err != nil {
 		return nil, o.refusal("make a join token for "+in.Room, err)
 	}

@@ -13,7 +13,6 @@ var ErrNotFound = errors.New("not found")
 // Conference is a meeting that goes on.
 type Conference struct {
 	Room         string        `json:"room" doc:"The id in the link of the meeting." example:"k3j5d-aaq2w-m7x4c-pz6tn-bbhe2a"`
-	Started      time.Time     `json:"started" doc:"When the first participant came."`
 	Participants []Participant `json:"participants" nullable:"false"`
 }
 
@@ -23,6 +22,8 @@ type Participant struct {
 	Name      string    `json:"name" doc:"As its owner gave it; nobody has checked it."`
 	Role      string    `json:"role" enum:"host,participant"`
 	Connected bool      `json:"connected" doc:"False while the seat waits for its owner to come back."`
+	Client    string    `json:"client" doc:"The software, as it calls itself."`
+	Remote    string    `json:"remote" doc:"Address of the newest connection."`
 	Joined    time.Time `json:"joined"`
 	Tracks    []Track   `json:"tracks" nullable:"false"`
 }
@@ -44,9 +45,8 @@ type Meeting struct {
 
 // Grant says what a join token allows.
 type Grant struct {
-	Name     string
-	Role     string // host or participant
-	Lifetime time.Duration
+	Name string // empty: the one that its holder gives
+	Role string // host or participant
 }
 
 // OpenerGrant says what a token for opening meetings allows.
