@@ -1,0 +1,32 @@
+// The keys of the meeting: single letters, only while nobody is typing.
+
+import type { App } from '../app';
+
+export const keys = {
+  mic: 'm', camera: 'v', share: 's', chat: 'c', people: 'p', copy: 'l', settings: ',',
+} as const;
+
+export function listenToKeys(app: App): void {
+  const actions: Record<string, () => void> = {
+    [keys.mic]: () => app.toggle('microphone'),
+    [keys.camera]: () => app.toggle('camera'),
+    [keys.share]: () => app.toggle('screen'),
+    [keys.chat]: () => app.panel('chat'),
+    [keys.people]: () => app.panel('people'),
+    [keys.copy]: () => void app.copyLink(),
+    [keys.settings]: () => app.settings(true),
+  };
+  addEventListener('keydown', (e) => {
+    const { screen, settings, panel } = app.state;
+    if (screen !== 'meeting' || settings || e.ctrlKey || e.metaKey || e.altKey || e.isComposing || e.repeat) return;
+    if (e.key === 'Escape' && panel) {
+      app.panel(panel);
+      return;
+    }
+    if (e.target instanceof Element && e.target.closest('input, textarea, select, [contenteditable]')) return;
+    const action = actions[e.key.toLowerCase()];
+    if (!action) return;
+    e.preventDefault(); // or the letter lands in the field that the key opens
+    action();
+  });
+}

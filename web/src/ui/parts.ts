@@ -1,0 +1,97 @@
+// Small parts that several screens use.
+
+import type { App } from '../app';
+import { errorText, language, languages, raw, t } from '../i18n';
+import type { Language, Text } from '../i18n';
+import type { Devices } from '../media';
+import { preference } from '../settings';
+import type { State } from '../state';
+import { h, setText } from './dom';
+import { icon, logo } from './icons';
+import type { Icon } from './icons';
+
+/** The head of the pages outside a meeting. */
+export function pageHead(app: App): HTMLElement {
+  return h('header', { class: 'head' },
+    h('a', { class: 'brand', href: '/', label: t('app.name'), on: { click: (e) => { e.preventDefault(); app.goHome(); } } },
+      logo(), h('span', { class: 'brand-name' }, t('app.name'))),
+    languageChoice(app));
+}
+
+export function languageChoice(app: App): HTMLElement {
+  const choice = h('select', {
+    class: 'select quiet', label: t('app.language'), data: { action: 'language' },
+    on: { change: () => app.setLanguage(choice.value as Language) },
+  }, ...(Object.keys(languages) as Language[]).map((l) => h('option', { value: l }, raw(languages[l]))));
+  choice.value = language();
+  return h('span', { class: 'select-box' }, icon('globe'), choice);
+}
+
+export function initials(name: string): Text {
+  const words = name.trim().split(/\s+/).filter(Boolean);
+  const letters = words.length > 1 ? [words[0], words[words.length - 1]] : [words[0]];
+  return raw(letters.map((w) => [...(w ?? '')][0] ?? '').join('').toUpperCase());
+}
+
+/** A hue that stays with a name. */
+export function hue(name: string): number {
+  let sum = 7;
+  for (const c of name) sum = (sum * 31 + (c.codePointAt(0) ?? 0)) % 3600;
+  return (sum % 12) * 30;
+}
+
+export function avatar(name: string): HTMLElement {
+  const element = h('span', { class: 'avatar' }, initials(name));
+  element.setAttribute('aria-hidden', 'true');
+  element.style.setProperty('--hue', String(hue(name)));
+  return element;
+}
+
+/** An error with its hint, or nothing. */
+export function problemBox(): { element: HTMLElement; show(code: string): void; say(message: Text | null, hint?: Text): void } {
+  const message = h('strong');
+  const hint = h('span');
+  const element = h('div', { class: 'problem', role: 'alert', hidden: true }, icon('warning'), h('div', {}, message, hint));
+  const say = (text: Text | null, more?: Text) => {
+    element.hidden = text === null;
+    setText(message, text ?? raw(''));
+    setText(hint, more ?? raw(''));
+    hint.hidden = !more;
+  };
+  return {
+    element,
+    say,
+    show(code) {
+      if (!code) return say(null);
+      const text = errorText(code);
+      say(text.message, text.hint);
+    },
+  };
+}
+
+/** A choice among the devices of one kind. */
+export function deviceChoice(app: App, kind: keyof Devices, glyph: Icon): { element: HTMLElement; update(s: State): void } {
+  const id = `device-${kind}`;
+  const name = t(`device.${kind}`);
+  const choice = h('select', { class: 'select', id, data: { device: kind }, on: { change: () => void app.chooseDevice(kind, choice.value) } });
+  const element = h('div', { class: 'field' },
+    h('label', { for: id }, name),
+    h('span', { class: 'select-box' }, icon(glyph), choice));
+  let shown: unknown = null;
+  return {
+    element,
+    update(s) {
+      if (shown === s.devices) return;
+      shown = s.devices;
+      const list = s.devices[kind];
+      const wish = preference(kind);
+      const options = list.map((d, i) =>
+        h('option', { value: d.id }, d.label ? raw(d.label) : t('device.unnamed', { kind: name, number: i + 1 })));
+      if (list.length === 0) options.push(h('option', { value: '' }, t('device.none')));
+      else if (!list.some((d) => d.id === 'default')) options.unshift(h('option', { value: '' }, t('device.default')));
+      choice.replaceChildren(...options);
+      choice.disabled = list.length === 0;
+      choice.value = list.some((d) => d.id === wish) ? wish : (options[0]?.value ?? '');
+    },
+  };
+}
