@@ -3,6 +3,7 @@ package obs
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -104,6 +105,47 @@ func TestFuncs(t *testing.T) {
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in the metrics", want)
+		}
+	}
+}
+
+func TestExpose(t *testing.T) {
+	type socket struct {
+		ReceivedBytes, GSOSegments uint64
+	}
+	type stats struct {
+		Conferences int
+		Joins       int64
+		Socket      socket
+	}
+	m := NewMetrics("v1")
+	figures, failing := stats{Conferences: 2, Joins: 3, Socket: socket{1 << 40, 5}}, error(nil)
+	Expose(m, "sotto_sfu", "media node", func() (stats, error) { return figures, failing })
+	got := scrape(t, m)
+	for _, want := range []string{
+		"# TYPE sotto_sfu_conferences gauge", "\nsotto_sfu_conferences 2\n",
+		"# TYPE sotto_sfu_joins_total counter", "\nsotto_sfu_joins_total 3\n",
+		"\nsotto_sfu_socket_received_bytes_total 1.099511627776e+12\n",
+		"# HELP sotto_sfu_socket_gso_segments_total media node: gso segments.",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in the metrics", want)
+		}
+	}
+	failing = errors.New("closed")
+	if got := scrape(t, m); strings.Contains(got, "sotto_sfu") {
+		t.Error("figures that could not be read are shown")
+	}
+}
+
+func TestSnake(t *testing.T) {
+	for name, want := range map[string]string{
+		"PacketsIn": "packets_in", "NACKsIn": "nacks_in", "NACKsOut": "nacks_out", "RTPIn": "rtp_in", "DTLSUnexpected": "dtls_unexpected",
+		"UnknownSSRC": "unknown_ssrc", "TURN": "turn", "GSOSegments": "gso_segments", "STUNMalformed": "stun_malformed", "MalformedRTCP": "malformed_rtcp",
+		"Late": "late", "NoBuffer": "no_buffer", "IDs": "ids",
+	} {
+		if got := snake(name); got != want {
+			t.Errorf("snake(%q) = %q, want %q", name, got, want)
 		}
 	}
 }
