@@ -1,0 +1,218 @@
+package signaling
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sotto-edge/sotto/internal/id"
+	"github.com/sotto-edge/sotto/internal/token"
+	"github.com/sotto-edge/sotto/signaling/wire"
+)
+
+// How long the tokens of Tokens are good for.
+const (
+	SeatLife = 5 * time.Minute
+	HostLife = 30 * 24 * time.Hour
+)
+
+// Tokens is the Authenticator for tokens that this node, or another with the same key, has signed.
+type Tokens struct {
+	Signer *token.Signer
+	Owner  token.Bearer     // the owner's token; zero: there is none
+	Now    func() time.Time // nil: time.Now
+}
+
+func (t *Tokens) now() time.Time {
+	if t.Now == nil {
+		return time.Now()
+	}
+	return t.Now()
+}
+
+func (t *Tokens) verify(text string, a token.Audience, hint string) (token.Claims, error) {
+	c, err := t.Signer.Verifier().Verify(text, a, t.now())
+	switch {
+	case errors.Is(err, token.ErrExpired):
+		return c, refuse(wire.TokenExpired, "the token has expired", hint)
+	case err != nil:
+		return c, refuse(wire.Unauthorized, "the token is not valid here", hint)
+	}
+	return c, nil
+}
+
+// Seat implements Authenticator.
+func (t *Tokens) Seat(_ context.Context, text string) (Principal, error) {
+	c, err := t.verify(text, token.Join, "get a new join token for the room")
+	if err != nil {
+		return Principal{}, err
+	}
+	return Principal{Room: c.Room, Role: wire.Role(c.Role), Name: c.Name, ID: c.ID}, nil
+}
+
+// Host implements Authenticator.
+func (t *Tokens) Host(_ context.Context, text, room string) error {
+	const hint = "use the host token that came with the meeting, or none"
+	c, err := t.verify(text, token.Host, hint)
+	if err != nil {
+		return err
+	}
+	if c.Room != room {
+		return refuse(wire.Forbidden, "the host token is for another room", hint)
+	}
+	return nil
+}
+
+// Opener implements Authenticator.
+func (t *Tokens) Opener(_ context.Context, text string) error {
+	if t.Owner.Matches(text) {
+		return nil
+	}
+	_, err := t.verify(text, token.Open, "use the owner token that the server printed at its start, or ask its administrator for one")
+	return err
+}
+
+// IssueSeat implements Authenticator.
+func (t *Tokens) IssueSeat(_ context.Context, p Principal) (string, time.Time, error) {
+	expires := t.now().Add(SeatLife).Truncate(time.Second)
+	text, err := t.Signer.Sign(token.Claims{
+		Audience: token.Join, Room: p.Room, Role: string(p.Role), Name: p.Name, ID: id.New("j_"), Expires: expires,
+	})
+	return text, expires, err
+}
+
+// IssueHost implements Authenticator.
+func (t *Tokens) IssueHost(_ context.Context, room string) (string, error) {
+	return t.Signer.Sign(token.Claims{Audience: token.Host, Room: room, ID: id.New("h_"), Expires: t.now().Add(HostLife)})
+}
+
+// IssueOpener returns a token that allows its bearer to open meetings: what an administrator hands out.
+func (t *Tokens) IssueOpener(life time.Duration) (string, time.Time, error) {
+	expires := t.now().Add(life).Truncate(time.Second)
+	text, err := t.Signer.Sign(token.Claims{Audience: token.Open, ID: id.New("o_"), Expires: expires})
+	return text, expires, err
+}
+
+// OpenHouse is the Policy of a single appliance: whoever sits at the machine, or shows a good token, may open meetings; whoever
+// has the link and a token may join; hosts moderate.
+type OpenHouse struct{}
+
+// Open implements Policy.
+func (OpenHouse) Open(_ context.Context, c Caller, authorised bool) error {
+	if c.Loopback || authorised {
+		return nil
+	}
+	return refuse(wire.Unauthorized, "only the owner may open meetings from another machine",
+		"show the owner token that the server printed at its start, or open the page on the server itself")
+}
+
+// Join implements Policy.
+func (OpenHouse) Join(context.Context, Principal) error { return nil }
+
+// Moderate implements Policy.
+func (OpenHouse) Moderate(_ context.Context, p Principal) error {
+	if p.Role == wire.RoleHost {
+		return nil
+	}
+	return refuse(wire.Forbidden, "only a host may do that", "join with the host token of the meeting")
+}
+
+// NoICEServers is the ICEServers of a node that its clients reach directly.
+type NoICEServers struct{}
+
+// For implements ICEServers.
+func (NoICEServers) For(context.Context, Principal) ([]wire.ICEServer, error) { return nil, nil }
+
+// Rooms is the Directory of one node. Ids carry their own proof, so only the closed rooms are recorded.
+type Rooms struct {
+	ids *id.Rooms
+
+	mu     sync.Mutex
+	closed map[string]bool
+	file   *os.File // nil: in memory only
+}
+
+// OpenRooms returns the directory for the ids. The file records closed rooms, a line each; an empty path keeps them in memory,
+// so that a restart opens them again.
+func OpenRooms(ids *id.Rooms, path string) (*Rooms, error) {
+	r := &Rooms{ids: ids, closed: map[string]bool{}}
+	if path == "" {
+		return r, nil
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("signaling: closed rooms: %w", err)
+	}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if room, ok := ids.Parse(lines.Text()); ok { // a line cut short by a crash names no room
+			r.closed[room] = true
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, errors.Join(fmt.Errorf("signaling: closed rooms: %w", err), f.Close())
+	}
+	r.file = f
+	return r, nil
+}
+
+// Create implements Directory.
+func (r *Rooms) Create(context.Context) (string, error) { return r.ids.New(), nil }
+
+// Lookup implements Directory.
+func (r *Rooms) Lookup(_ context.Context, room string) (string, error) {
+	proper, ok := r.ids.Parse(room)
+	if !ok {
+		return "", refuse(wire.NotFound, "there is no such room on this server", "check the link, or open a new meeting")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed[proper] {
+		return "", refuse(wire.RoomClosed, "the room was closed", "open a new meeting")
+	}
+	return proper, nil
+}
+
+// Close implements Directory.
+func (r *Rooms) Close(_ context.Context, room string) error {
+	proper, ok := r.ids.Parse(room)
+	if !ok {
+		return refuse(wire.NotFound, "there is no such room on this server", "")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed[proper] {
+		return nil
+	}
+	if r.file != nil {
+		// The line break before it keeps a line that a crash cut short apart.
+		if _, err := r.file.WriteString("\n" + proper + "\n"); err != nil {
+			return fmt.Errorf("signaling: closed rooms: %w", err)
+		}
+		if err := r.file.Sync(); err != nil {
+			return fmt.Errorf("signaling: closed rooms: %w", err)
+		}
+	}
+	r.closed[proper] = true
+	return nil
+}
+
+// Release closes the file. Call it after the Service is closed.
+func (r *Rooms) Release() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file == nil {
+		return nil
+	}
+	err := r.file.Close()
+	r.file = nil
+	if errors.Is(err, fs.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,84 @@
+package signaling
+
+import (
+	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/signaling/sdp"
+	"github.com/sotto-edge/sotto/signaling/wire"
+)
+
+// Event implements sfu.Observer: what happens in a conference becomes events of the sessions. It does not block.
+func (s *Service) Event(e sfu.Event) {
+	r := s.room(e.Conference)
+	if r == nil {
+		return
+	}
+	if e.Type == sfu.EventOffer && e.Offer != nil {
+		// Written before the lock is taken: it is the largest thing that is ever written.
+		r.offered(e.Participant, e.Offer, describeOffer(e.Offer))
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.Type == sfu.EventSpeaker {
+		r.speaks(string(e.Speaker))
+		return
+	}
+	sess := r.members[e.Participant]
+	if sess == nil || sess.ended {
+		return
+	}
+	switch e.Type {
+	case sfu.EventSlots:
+		sess.tell(describeSlots(e.Slots))
+	case sfu.EventState:
+		sess.tell(&wire.Media{State: wire.MediaState(e.State.String())})
+		if e.State == sfu.StateClosed { // not by this session, or it would have ended before
+			go sess.end(ending{reason: wire.LeftError, code: wire.CloseExpired, text: "media ended"}) // waited for by Close, through gone
+		}
+	case sfu.EventTrackLive:
+		if t := sess.track(string(e.Track)); t != nil && !t.Live {
+			t.Live = true
+			r.broadcast(&wire.TrackLive{Participant: string(sess.participant), Track: t.ID})
+		}
+	}
+}
+
+func (r *room) offered(p sfu.ParticipantID, o *sfu.Offer, e *wire.Offer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sess := r.members[p]
+	if sess == nil || sess.ended {
+		return
+	}
+	sess.offer, sess.answered = o, false
+	sess.tell(e)
+}
+
+// speaks notes who speaks. The room's lock is held.
+func (r *room) speaks(participant string) {
+	if participant == r.speaker || participant != "" && r.find(participant) == nil {
+		return
+	}
+	r.speaker = participant
+	r.broadcast(&wire.Speaker{Participant: participant})
+}
+
+func describeOffer(o *sfu.Offer) *wire.Offer {
+	e := &wire.Offer{Number: o.Number, SDP: sdp.WriteOffer(*o), Sections: make([]wire.OfferSection, 0, len(o.Sections))}
+	for _, s := range o.Sections {
+		section := wire.OfferSection{MID: s.MID}
+		if s.Direction == sfu.RecvOnly && !s.Rejected {
+			section.Source, section.Track = wire.Source(s.Source), string(s.Track)
+		}
+		e.Sections = append(e.Sections, section)
+	}
+	return e
+}
+
+func describeSlots(list []sfu.Slot) *wire.Slots {
+	e := &wire.Slots{Slots: make([]wire.Slot, 0, len(list))}
+	for _, s := range list {
+		e.Slots = append(e.Slots, wire.Slot{MID: s.MID, Track: string(s.Track), Participant: string(s.Participant)})
+	}
+	return e
+}

@@ -1,0 +1,83 @@
+package signaling
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/signaling/wire"
+)
+
+// NodeMedia is the Media of a real node. The node hears of its Observer, the Service, when it is made, and the Service of its Media:
+// make the Service with a NodeMedia, then the node, then set Node, all before the first connection is let in.
+type NodeMedia struct{ Node *sfu.Node }
+
+// Join implements Media.
+func (m *NodeMedia) Join(ctx context.Context, conference string, o sfu.JoinOptions) (Endpoint, error) {
+	e, err := m.Node.Conference(conference).Join(ctx, o)
+	if err != nil {
+		return nil, fromNode(err)
+	}
+	return nodeEndpoint{e}, nil
+}
+
+// nodeEndpoint gives the errors of an endpoint their codes.
+type nodeEndpoint struct{ e *sfu.Endpoint }
+
+func (n nodeEndpoint) Tracks(ctx context.Context) (map[sfu.Source]sfu.TrackID, error) {
+	t, err := n.e.Tracks(ctx)
+	return t, fromNode(err)
+}
+
+func (n nodeEndpoint) Publish(ctx context.Context, p sfu.Publish) (sfu.TrackID, error) {
+	t, err := n.e.Publish(ctx, p)
+	return t, fromNode(err)
+}
+
+func (n nodeEndpoint) Unpublish(ctx context.Context, t sfu.TrackID) error {
+	return fromNode(n.e.Unpublish(ctx, t))
+}
+
+func (n nodeEndpoint) Subscribe(ctx context.Context, t []sfu.TrackID) error {
+	return fromNode(n.e.Subscribe(ctx, t))
+}
+
+func (n nodeEndpoint) Unsubscribe(ctx context.Context, t []sfu.TrackID) error {
+	return fromNode(n.e.Unsubscribe(ctx, t))
+}
+
+func (n nodeEndpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error {
+	return fromNode(n.e.SetMuted(ctx, t, muted))
+}
+
+func (n nodeEndpoint) Answer(ctx context.Context, number int, a sfu.Answer) error {
+	return fromNode(n.e.Answer(ctx, number, a))
+}
+
+func (n nodeEndpoint) Restart(ctx context.Context) error { return fromNode(n.e.Restart(ctx)) }
+
+func (n nodeEndpoint) Close() error { return n.e.Close() }
+
+// nodeErrors are the codes of what sfu refuses.
+var nodeErrors = []struct {
+	is   error
+	code wire.Code
+	hint string
+}{
+	{sfu.ErrNotFound, wire.NotFound, ""},
+	{sfu.ErrConflict, wire.Conflict, "unpublish the first one before"},
+	{sfu.ErrStaleOffer, wire.StaleOffer, "answer the newest offer"},
+	{sfu.ErrBadAnswer, wire.BadRequest, "answer the offer as it was sent"},
+	{sfu.ErrTooMany, wire.TooMany, "the server, the conference or the session has no room for more"},
+	{sfu.ErrUnsupportedCodec, wire.UnsupportedCodec, ""},
+	{sfu.ErrClosed, wire.SessionGone, "join again"},
+}
+
+func fromNode(err error) error {
+	for _, n := range nodeErrors {
+		if errors.Is(err, n.is) {
+			return refuse(n.code, err.Error(), n.hint)
+		}
+	}
+	return err
+}
