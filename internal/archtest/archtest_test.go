@@ -139,6 +139,8 @@ func TestDirection(t *testing.T) {
 		{"root to part", "sfu/a.go", m + "sfu/forward", ""},
 		{"part to part", "sfu/forward/a.go", m + "sfu/history", ""},
 		{"part to root", "sfu/forward/a.go", m + "sfu", "imports its root"},
+		{"front door to its use-cases", "signaling/ws/a.go", m + "signaling", ""},
+		{"other part of signaling to root", "signaling/sdp/a.go", m + "signaling", "imports its root"},
 		{"deep part to root", "sfu/transport/handshake/a.go", m + "sfu", "imports its root"},
 		{"deep part to its parent", "sfu/transport/handshake/a.go", m + "sfu/transport", ""},
 		{"unknown domain", "util/a.go", "os", "no domain"},
