@@ -102,12 +102,6 @@ func (l *Link) Receive(ctx context.Context, frame []byte) {
 	}
 }
 
-// TooBig tells the client that a frame was too large to be read at all.
-func (l *Link) TooBig() {
-	l.reply(0, &wire.Failure{Error: *refuse(wire.TooLarge, "the frame is too large", "see limits.frameBytes")})
-	l.shut(wire.CloseTooBig, "frame too large")
-}
-
 // Next waits for something to send. Frames come first; when there are none left and the connection is to be closed, it says how.
 func (l *Link) Next(ctx context.Context) ([][]byte, *Closing, error) {
 	for {

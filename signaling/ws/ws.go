@@ -1,0 +1,243 @@
+// Package ws is the front door of the signaling for browsers and SDKs: the WebSocket at /ws and the two HTTP calls before it
+// (docs/signaling.md).
+//
+// It owns the sockets: it checks where they come from, reads frames with a bound, writes with a time limit, finds dead ones by
+// WebSocket pings, and closes them with the code that package signaling names. It promises that a handler returns only when
+// nothing of its connection runs any more. What frames mean it does not know.
+package ws
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/sotto-edge/sotto/signaling"
+	"github.com/sotto-edge/sotto/signaling/wire"
+)
+
+// Config is what the front door is made of. The zero value is that of an appliance without other names.
+type Config struct {
+	// Origins are the hosts, with their port if it is not 443, that pages may come from besides the host they talk to: names under
+	// which a proxy in front of this server is known.
+	Origins []string
+	// WriteTimeout bounds one write to a socket [10 s].
+	WriteTimeout time.Duration
+}
+
+// Handler serves /ws and /api/v1/meetings.
+type Handler struct {
+	svc *signaling.Service
+	cfg Config
+	log *slog.Logger
+	mux *http.ServeMux
+}
+
+// New returns the front door of a Service. The handlers are through when the Service is closed.
+func New(svc *signaling.Service, cfg Config, log *slog.Logger) *Handler {
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = 10 * time.Second
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	h := &Handler{svc: svc, cfg: cfg, log: log, mux: http.NewServeMux()}
+	h.mux.HandleFunc("GET /ws", h.socket)
+	h.mux.HandleFunc("POST /api/v1/meetings", h.openMeeting)
+	h.mux.HandleFunc("POST /api/v1/meetings/{room}/token", h.joinToken)
+	for _, p := range []string{"/ws", "/api/v1/meetings", "/api/v1/meetings/{room}/token"} {
+		h.mux.HandleFunc(p, wrongMethod)
+	}
+	h.mux.HandleFunc("/", notFound)
+	return h
+}
+
+// Patterns are the paths to mount the Handler at.
+func Patterns() []string { return []string{"/ws", "/api/v1/meetings", "/api/v1/meetings/"} }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+
+// readLimit is above the limit of a frame, so that one which is too large is refused by name and not by a cut.
+const readLimit = 4 * wire.MaxFrameBytes
+
+// socket is one WebSocket, from its handshake to its end.
+func (h *Handler) socket(w http.ResponseWriter, r *http.Request) {
+	if !h.sameOrigin(r) {
+		refuse(w, http.StatusForbidden, &wire.Error{
+			Code: wire.Forbidden, Message: "a page of another site may not connect", Hint: "add its host to the allowed origins of this server",
+		})
+		return
+	}
+	if !offers(r, wire.Subprotocol) {
+		refuse(w, http.StatusBadRequest, &wire.Error{
+			Code: wire.UnsupportedVersion, Message: "the subprotocol " + wire.Subprotocol + " is not offered", Hint: "name it in the WebSocket handshake",
+		})
+		return
+	}
+	link, err := h.svc.Connect(r.RemoteAddr)
+	if err != nil {
+		refuse(w, http.StatusServiceUnavailable, err)
+		return
+	}
+	defer link.Disconnect()
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{wire.Subprotocol},
+		InsecureSkipVerify: true, // the origin is checked above, against the configured ones too
+	})
+	if err != nil {
+		h.log.Debug("ws: handshake failed", slog.Any("error", err), slog.String("remote", r.RemoteAddr))
+		return // Accept has answered
+	}
+	defer func() { _ = conn.CloseNow() }()
+	conn.SetReadLimit(readLimit)
+	h.serve(conn, link)
+}
+
+// serve runs the three tasks of a socket. Whichever ends first ends the others.
+func (h *Handler) serve(conn *websocket.Conn, link *signaling.Link) {
+	// Not the request's context: the handshake has taken the connection over, and package signaling decides when it ends.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var busy atomic.Bool
+	written, beaten := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(written)
+		defer cancel() // ends the reader
+		h.write(ctx, conn, link)
+	}()
+	go func() {
+		defer close(beaten)
+		defer cancel()
+		h.heartbeat(ctx, conn, &busy)
+	}()
+	h.read(ctx, conn, link, &busy)
+	cancel()
+	<-written
+	<-beaten
+}
+
+func (h *Handler) read(ctx context.Context, conn *websocket.Conn, link *signaling.Link, busy *atomic.Bool) {
+	for {
+		kind, frame, err := conn.Read(ctx)
+		if err != nil {
+			return // a frame above readLimit has been answered with close code 1009
+		}
+		if kind != websocket.MessageText {
+			frame = nil // refused as malformed
+		}
+		busy.Store(true)
+		link.Receive(ctx, frame)
+		busy.Store(false)
+	}
+}
+
+func (h *Handler) write(ctx context.Context, conn *websocket.Conn, link *signaling.Link) {
+	for {
+		frames, closing, err := link.Next(ctx)
+		if err != nil {
+			return
+		}
+		if closing != nil {
+			// Close waits for the peer's close frame, a few seconds at most.
+			_ = conn.Close(websocket.StatusCode(closing.Code), closing.Reason)
+			return
+		}
+		for _, f := range frames {
+			timed, cancel := context.WithTimeout(ctx, h.cfg.WriteTimeout)
+			err := conn.Write(timed, websocket.MessageText, f)
+			cancel()
+			if err != nil {
+				return
+			}
+		}
+	}
+}
+
+// heartbeat finds sockets whose peer is gone without a word. A pong is seen by the reader only, which sees nothing while a request
+// is executed: that counts as life.
+func (h *Handler) heartbeat(ctx context.Context, conn *websocket.Conn, busy *atomic.Bool) {
+	every := time.NewTicker(h.svc.Heartbeat())
+	defer every.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-every.C:
+		}
+		timed, cancel := context.WithTimeout(ctx, h.svc.Heartbeat())
+		err := conn.Ping(timed)
+		cancel()
+		if err != nil && !busy.Load() {
+			return
+		}
+	}
+}
+
+func offers(r *http.Request, protocol string) bool {
+	for _, v := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(v, ",") {
+			if strings.TrimSpace(p) == protocol {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sameOrigin says whether the page that makes the request may. Programs that are no browser send no Origin.
+func (h *Handler) sameOrigin(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" || r.TLS != nil && u.Scheme != "https" {
+		return false // "null" among others, and pages that somebody on the way could have changed
+	}
+	if strings.EqualFold(u.Host, r.Host) {
+		return true
+	}
+	for _, o := range h.cfg.Origins {
+		if strings.EqualFold(u.Host, o) {
+			return true
+		}
+	}
+	return false
+}
+
+// loopback says whether the request comes from this machine itself. What counts is the peer's real address; a forwarded header
+// only ever takes the privilege away, because then the peer is a proxy. The Host must be a name of this machine or a configured
+// one: a page of another site whose name was bent to 127.0.0.1 must not open meetings.
+func (h *Handler) loopback(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !peer.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
+		if len(r.Header.Values(header)) > 0 {
+			return false
+		}
+	}
+	for _, o := range h.cfg.Origins {
+		if strings.EqualFold(r.Host, o) {
+			return true
+		}
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 §6.3
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && addr.Unmap().IsLoopback()
+}
