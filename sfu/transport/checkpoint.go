@@ -189,6 +189,9 @@ func (s *Session) Update(c Checkpoint, skip uint64, now int64) error {
 		s.setContexts(n.send, n.recv)
 	}
 	s.mergePaths(n)
+	for i := range s.paths {
+		s.trigger(i, now) // the answer may have come since
+	}
 	s.settle(now)
 	return nil
 }
