@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/sotto-edge/sotto/control/admin"
+	"github.com/sotto-edge/sotto/control/config"
+	"github.com/sotto-edge/sotto/internal/id"
+	"github.com/sotto-edge/sotto/internal/obs"
+	"github.com/sotto-edge/sotto/internal/token"
+	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/sfu/transport"
+	"github.com/sotto-edge/sotto/signaling"
+	"github.com/sotto-edge/sotto/signaling/wire"
+	"github.com/sotto-edge/sotto/signaling/ws"
+	"github.com/sotto-edge/sotto/web"
+)
+
+// comeBack is when clients of a node that stops should try again: a restart
+// takes about that long.
+const comeBack = time.Second
+
+// meetings plugs media, signaling, the page and the admin interface together.
+type meetings struct {
+	node       *sfu.Node
+	service    *signaling.Service
+	rooms      *signaling.Rooms
+	tokens     *signaling.Tokens
+	handler    http.Handler
+	ownerToken string
+	url        string // of the page, for links; set before anything is served
+}
+
+// openMeetings opens the media port. Nothing is served before the handler is.
+func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.Metrics) (_ *meetings, err error) {
+	m := &meetings{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.close())
+		}
+	}()
+	// One secret on disk; each use has a key of its own derived from it.
+	seed, err := token.LoadSeed(seedFile(dir))
+	if err != nil {
+		return nil, err
+	}
+	owner, text, err := token.LoadBearer(ownerTokenFile(dir))
+	if err != nil {
+		return nil, err
+	}
+	m.ownerToken = text
+	m.tokens = &signaling.Tokens{Signer: token.NewSigner(seed.Derive("tokens")), Owner: owner}
+	if m.rooms, err = signaling.OpenRooms(id.NewRooms(seed.Derive("rooms").Key()), filepath.Join(dir, "closed-rooms")); err != nil {
+		return nil, err
+	}
+	media := &signaling.NodeMedia{}
+	if m.service, err = signaling.New(signaling.Config{Media: media, Auth: m.tokens, Directory: m.rooms}, log); err != nil {
+		return nil, err
+	}
+	public, err := publicAddresses(cfg.Media)
+	if err != nil {
+		return nil, err
+	}
+	mediaKey := seed.Derive("media").Key()
+	secret, err := transport.NewUfragKey(mediaKey[:])
+	if err != nil {
+		return nil, err
+	}
+	if m.node, err = sfu.NewNode(sfu.Config{
+		Listen:        netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(cfg.Media.Port)),
+		Public:        public,
+		Secret:        secret,
+		Observer:      m.service,
+		MaxSessions:   cfg.Media.MaxSessions,
+		ReceiveBuffer: cfg.Media.ReceiveBuffer, SendBuffer: cfg.Media.SendBuffer,
+	}, log); err != nil {
+		return nil, fmt.Errorf("media.port: %w (`sotto doctor` says more)", err)
+	}
+	media.Node = m.node
+
+	mux := http.NewServeMux()
+	door := ws.New(m.service, ws.Config{Origins: origins(cfg.Server.URL)}, log)
+	for _, pattern := range ws.Patterns() {
+		mux.Handle(pattern, door)
+	}
+	mux.Handle("/", web.Handler())
+	m.handler = mux
+
+	obs.Expose(metrics, "sotto_signaling", "rooms and sessions", func() (signaling.Stats, error) { return m.service.Stats(), nil })
+	obs.Expose(metrics, "sotto_sfu", "media node", func() (sfu.Stats, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		return m.node.Stats(ctx)
+	})
+	return m, nil
+}
+
+// publicAddresses are offered with the port that is listened on.
+func publicAddresses(m config.Media) ([]netip.AddrPort, error) {
+	out := make([]netip.AddrPort, 0, len(m.PublicAddresses))
+	for _, text := range m.PublicAddresses {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("media.public_addresses: %w", err)
+		}
+		out = append(out, netip.AddrPortFrom(addr, 0))
+	}
+	return out, nil
+}
+
+// origins are the hosts that pages come from when a proxy in front gives the
+// appliance another name than the one it sees.
+func origins(page string) []string {
+	u, err := url.Parse(page)
+	if err != nil || u.Host == "" {
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(u.Host); err == nil && port == "443" {
+		return []string{host}
+	}
+	return []string{u.Host}
+}
+
+// sayGoodbye tells clients that the node stops, and closes their sockets.
+func (m *meetings) sayGoodbye(context.Context) {
+	m.service.Stop("the server stops", comeBack)
+}
+
+// close ends sessions and media, and returns when nothing of them runs.
+func (m *meetings) close() error {
+	var errs []error
+	if m.service != nil {
+		errs = append(errs, m.service.Close())
+	}
+	if m.node != nil {
+		errs = append(errs, m.node.Close())
+	}
+	if m.rooms != nil {
+		errs = append(errs, m.rooms.Release())
+	}
+	return errors.Join(errs...)
+}
+
+// The rest implements what package admin shows, over signaling.
+
+// Conferences implements admin.Conferences.
+func (m *meetings) Conferences(context.Context) ([]admin.Conference, error) {
+	rooms := m.service.Rooms()
+	out := make([]admin.Conference, len(rooms))
+	for i, r := range rooms {
+		out[i] = conference(r)
+	}
+	return out, nil
+}
+
+// Conference implements admin.Conferences.
+func (m *meetings) Conference(ctx context.Context, room string) (admin.Conference, error) {
+	proper, err := m.rooms.Lookup(ctx, room)
+	if err != nil {
+		return admin.Conference{}, adminError(err)
+	}
+	r, ok := m.service.Room(proper)
+	if !ok {
+		return admin.Conference{}, admin.ErrNotFound
+	}
+	return conference(r), nil
+}
+
+// CloseConference implements admin.Conferences.
+func (m *meetings) CloseConference(ctx context.Context, room string) error {
+	return adminError(m.service.CloseRoom(ctx, room))
+}
+
+// RemoveParticipant implements admin.Conferences.
+func (m *meetings) RemoveParticipant(ctx context.Context, room, participant string) error {
+	proper, err := m.rooms.Lookup(ctx, room)
+	if err != nil {
+		return adminError(err)
+	}
+	return adminError(m.service.Remove(proper, participant))
+}
+
+// OpenMeeting implements admin.Tokens. The operator may always.
+func (m *meetings) OpenMeeting(ctx context.Context) (admin.Meeting, error) {
+	opened, err := m.service.OpenMeeting(ctx, signaling.Caller{Loopback: true})
+	if err != nil {
+		return admin.Meeting{}, adminError(err)
+	}
+	return admin.Meeting{Room: opened.Room, URL: m.url + "/m/" + opened.Room, HostToken: opened.HostToken}, nil
+}
+
+// JoinToken implements admin.Tokens.
+func (m *meetings) JoinToken(ctx context.Context, room string, g admin.Grant) (admin.Issued, error) {
+	request := wire.TokenRequest{Name: g.Name}
+	if g.Role == string(wire.RoleHost) {
+		proper, err := m.rooms.Lookup(ctx, room)
+		if err != nil {
+			return admin.Issued{}, adminError(err)
+		}
+		if request.HostToken, err = m.tokens.IssueHost(ctx, proper); err != nil {
+			return admin.Issued{}, err
+		}
+	}
+	t, err := m.service.JoinToken(ctx, room, request)
+	if err != nil {
+		return admin.Issued{}, adminError(err)
+	}
+	return admin.Issued{Token: t.Token, ExpiresAt: time.UnixMilli(t.ExpiresAt).UTC()}, nil
+}
+
+// OpenerToken implements admin.Tokens.
+func (m *meetings) OpenerToken(_ context.Context, g admin.OpenerGrant) (admin.Issued, error) {
+	text, expires, err := m.tokens.IssueOpener(g.Lifetime)
+	return admin.Issued{Token: text, ExpiresAt: expires.UTC()}, err
+}
+
+func conference(r signaling.RoomInfo) admin.Conference {
+	c := admin.Conference{Room: r.ID, Participants: make([]admin.Participant, len(r.Participants))}
+	for i, p := range r.Participants {
+		c.Participants[i] = admin.Participant{
+			ID: p.ID, Name: p.Name, Role: string(p.Role), Connected: p.Connected,
+			Client: p.Client, Remote: p.Remote, Joined: p.Joined.UTC(), Tracks: make([]admin.Track, len(p.Tracks)),
+		}
+		for j, t := range p.Tracks {
+			c.Participants[i].Tracks[j] = admin.Track{ID: t.ID, Source: string(t.Source), Codec: string(t.Codec), Muted: t.Muted}
+		}
+	}
+	return c
+}
+
+// adminError tells admin which refusals of signaling mean that something is
+// not there.
+func adminError(err error) error {
+	var refusal *wire.Error
+	if errors.As(err, &refusal) && (refusal.Code == wire.NotFound || refusal.Code == wire.RoomClosed) {
+		return fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	}
+	return err
+}
