@@ -24,7 +24,6 @@ const (
 )
 
 var (
-	serverIP  = netip.MustParseAddr("198.18.0.1")
 	clientIP  = netip.MustParseAddr("198.18.1.1")
 	secretKey = []byte("0123456789abcdef0123456789abcdef")
 )
@@ -454,13 +453,9 @@ func send(t testing.TB, s *transport.Session, index uint64, payload string) {
 
 func trySend(t testing.TB, s *transport.Session, index uint64, payload string) error {
 	t.Helper()
-	ctx := s.Sender()
-	if ctx == nil {
-		return transport.ErrNotReady
-	}
-	st, err := ctx.Stream(serverSSRC)
+	st, err := s.Stream(serverSSRC)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	h := header(index, serverSSRC)
 	b := s.ReserveRTP(len(h) + len(payload))

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +25,6 @@ type Peer struct {
 	local      transport.LocalParams // of the server
 	ufrag, pwd string
 	dtls       *packetio.Buffer
-	nominated  atomic.Uint32
 	done       sync.WaitGroup
 
 	// Drop, if set before Start, says which DTLS datagrams of the server get lost.
@@ -71,9 +69,6 @@ func (p *Peer) Check() {
 	p.Send(b.End(stun.NewKey(p.local.Pwd), true))
 }
 
-// Nominated returns the last nomination value of the server's.
-func (p *Peer) Nominated() uint32 { return p.nominated.Load() }
-
 // Send sends a datagram to the server.
 func (p *Peer) Send(b []byte) {
 	_, _ = p.sock.WriteToUDPAddrPort(b, p.server)
@@ -101,9 +96,6 @@ func (p *Peer) run() {
 			var m stun.Message
 			if m.Parse(b) != nil || m.Type != stun.BindingRequest || !m.CheckIntegrity(key) {
 				continue
-			}
-			if v, ok := m.Nomination(); ok && m.UseCandidate() {
-				p.nominated.Store(v)
 			}
 			r := stun.Append(nil, stun.BindingSuccess, m.Tx)
 			r.XORMappedAddress(from)
