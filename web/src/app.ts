@@ -48,7 +48,7 @@ export class App {
     this.room = new Room(this.store, this.publishing, this.sinks, {
       came: (name) => this.notice(t('notice.joined', { name })),
       went: (name, removed) => this.notice(t(removed ? 'notice.removed' : 'notice.left', { name })),
-      wrote: (name, text) => this.notice(t('notice.chat', { name, text: text.length > 120 ? `${text.slice(0, 119)}…` : text })),
+      wrote: (name, text) => this.notice(t('notice.chat', { name, text: text.length > 120 ? `${text.slice(0, 119)}…` : text }), 'chat'),
       back: () => this.notice(t('notice.back')),
       mutedByHost: (source) => this.notice(t(mutedNotice[source]), 'warn'),
     });

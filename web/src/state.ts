@@ -23,7 +23,7 @@ export interface Own {
 export type OwnSource = 'microphone' | 'camera' | 'screen';
 
 export interface ChatLine { id: string; from: string; name: string; text: string; at: number }
-export interface Notice { id: number; text: Text; tone: 'plain' | 'warn' }
+export interface Notice { id: number; text: Text; tone: 'plain' | 'warn' | 'chat' }
 
 export interface State {
   screen: Screen;
@@ -135,7 +135,9 @@ export function reduce(s: State, a: Action): State {
     case 'sound':
       return s.soundBlocked === a.blocked ? s : { ...s, soundBlocked: a.blocked };
     case 'panel':
-      return { ...s, panel: a.panel, unread: a.panel === 'chat' ? 0 : s.unread, confirming: '' };
+      return a.panel === 'chat'
+        ? { ...s, panel: a.panel, confirming: '', unread: 0, notices: s.notices.filter((n) => n.tone !== 'chat') }
+        : { ...s, panel: a.panel, confirming: '' };
     case 'settings':
       return { ...s, settings: a.open };
     case 'confirm':

@@ -9,12 +9,19 @@ test('columns follow the shape of the area', () => {
 });
 
 test('tiles fit into the area', () => {
-  for (let n = 1; n <= 49; n++) {
-    const { columns, width, height } = bestGrid(n, 1280, 640, 12);
-    const rows = Math.ceil(n / columns);
-    expect(columns * width + (columns - 1) * 12).toBeLessThanOrEqual(1280);
-    expect(rows * height + (rows - 1) * 12).toBeLessThanOrEqual(640);
+  for (const [w, h] of [[1280, 640], [370, 720]] as const) {
+    for (let n = 1; n <= 49; n++) {
+      const { columns, width, height } = bestGrid(n, w, h, 12);
+      const rows = Math.ceil(n / columns);
+      expect(columns * width + (columns - 1) * 12).toBeLessThanOrEqual(w);
+      expect(rows * height + (rows - 1) * 12).toBeLessThanOrEqual(h);
+    }
   }
+});
+
+test('an upright screen has upright tiles', () => {
+  const { width, height } = bestGrid(6, 370, 720, 12);
+  expect(height).toBeGreaterThan(width);
 });
 
 test('who speaks is seen even in a crowd', () => {

@@ -2,15 +2,32 @@
 
 export interface Grid { columns: number; width: number; height: number }
 
-/** The grid of n tiles with the given aspect that fills an area best. */
-export function bestGrid(n: number, areaWidth: number, areaHeight: number, gap: number, aspect = 16 / 9): Grid {
+const cameraAspect = 16 / 9;
+const wideAspects = [cameraAspect, 4 / 3];
+const tallAspects = [cameraAspect, 4 / 3, 1, 3 / 4];
+const whole = 1.15; // how much smaller a tile may be to show the whole picture
+
+/**
+ * The grid of n tiles that fills an area best. Tiles may be squarer than the
+ * picture, which is cropped then, if that makes them clearly larger; on an
+ * upright screen they may be taller than wide.
+ */
+export function bestGrid(n: number, areaWidth: number, areaHeight: number, gap: number): Grid {
   let best: Grid = { columns: 1, width: 0, height: 0 };
-  for (let columns = 1; columns <= Math.max(n, 1); columns++) {
-    const rows = Math.ceil(n / columns) || 1;
-    const cellWidth = (areaWidth - gap * (columns - 1)) / columns;
-    const cellHeight = (areaHeight - gap * (rows - 1)) / rows;
-    const width = Math.floor(Math.min(cellWidth, cellHeight * aspect));
-    if (width > best.width) best = { columns, width, height: Math.floor(width / aspect) };
+  let score = 0;
+  for (const aspect of areaWidth < areaHeight ? tallAspects : wideAspects) {
+    for (let columns = 1; columns <= Math.max(n, 1); columns++) {
+      const rows = Math.ceil(n / columns) || 1;
+      const cellWidth = (areaWidth - gap * (columns - 1)) / columns;
+      const cellHeight = (areaHeight - gap * (rows - 1)) / rows;
+      const width = Math.floor(Math.min(cellWidth, cellHeight * aspect));
+      const height = Math.floor(width / aspect);
+      const value = width * height * (aspect === cameraAspect ? whole : 1);
+      if (width > 0 && value > score) {
+        score = value;
+        best = { columns, width, height };
+      }
+    }
   }
   return best;
 }

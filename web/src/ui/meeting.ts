@@ -46,7 +46,7 @@ export function meetingView(app: App): View {
       banner.hidden = trouble === null;
       if (trouble) setText(bannerText, trouble);
       banner.classList.toggle('calm', s.link === 'open' && s.media === 'connecting');
-      element.classList.toggle('troubled', trouble !== null && !(s.link === 'open' && s.media === 'connecting'));
+      element.classList.toggle('troubled', s.link === 'rejoining' || s.link === 'closing' || s.media === 'interrupted');
       sharing.hidden = !s.own.screen.on || s.own.screen.busy;
       sound.hidden = !s.soundBlocked;
       showPanel(s);

@@ -29,8 +29,11 @@ export function languageChoice(app: App): HTMLElement {
 
 export function initials(name: string): Text {
   const words = name.trim().split(/\s+/).filter(Boolean);
-  const letters = words.length > 1 ? [words[0], words[words.length - 1]] : [words[0]];
-  return raw(letters.map((w) => [...(w ?? '')][0] ?? '').join('').toUpperCase());
+  const first = [...(words[0] ?? '')][0] ?? '';
+  const last = words.length > 1 ? ([...(words[words.length - 1] ?? '')][0] ?? '') : '';
+  // Two letters of an alphabet are initials; one Chinese character already says more than two would.
+  const alphabet = /\p{Script=Latin}|\p{Script=Cyrillic}|\p{Script=Greek}/u;
+  return raw((alphabet.test(first) && alphabet.test(last) ? first + last : first).toUpperCase());
 }
 
 /** A hue that stays with a name. */
@@ -84,11 +87,13 @@ export function deviceChoice(app: App, kind: keyof Devices, glyph: Icon): { elem
       if (shown === s.devices) return;
       shown = s.devices;
       const list = s.devices[kind];
-      const wish = preference(kind);
+      // What is open counts, then what was wished.
+      const open = kind === 'speaker' ? '' : (app.media.track(kind)?.getSettings().deviceId ?? '');
+      const wish = open || preference(kind);
       const options = list.map((d, i) =>
         h('option', { value: d.id }, d.label ? raw(d.label) : t('device.unnamed', { kind: name, number: i + 1 })));
       if (list.length === 0) options.push(h('option', { value: '' }, t('device.none')));
-      else if (!list.some((d) => d.id === 'default')) options.unshift(h('option', { value: '' }, t('device.default')));
+      else if (!open && !list.some((d) => d.id === 'default')) options.unshift(h('option', { value: '' }, t('device.default')));
       choice.replaceChildren(...options);
       choice.disabled = list.length === 0;
       choice.value = list.some((d) => d.id === wish) ? wish : (options[0]?.value ?? '');

@@ -2,7 +2,8 @@
 // of it, the people a strip beside or below.
 
 import type { App } from '../app';
-import { t } from '../i18n';
+import { raw, t } from '../i18n';
+import { linkOf } from '../route';
 import { tiles } from '../state';
 import type { State, Tile } from '../state';
 import { h, setChildren, setText } from './dom';
@@ -13,7 +14,8 @@ import type { View } from './view';
 
 const gap = 12;
 const smallestTile = 150; // wide; below that faces are not worth their place
-const stripTile = 208;
+const stripWidth = 208;
+const mostTiles = 49;
 
 export function stageView(app: App): View {
   const big = h('div', { class: 'stage-big' });
@@ -22,6 +24,7 @@ export function stageView(app: App): View {
   const invite = h('div', { class: 'invite' },
     h('h2', {}, t('meeting.alone.title')),
     h('p', {}, t('meeting.alone.text')),
+    h('p', { class: 'code' }, raw(linkOf(app.state.room))),
     h('button', { class: 'button primary', type: 'button', data: { action: 'invite' }, on: { click: () => void app.copyLink() } },
       icon('link'), h('span', {}, t('control.copy'))));
   const element = h('section', { class: 'stage', label: t('meeting.stage') }, big, grid);
@@ -42,35 +45,25 @@ export function stageView(app: App): View {
     const all = tiles(s);
     const screen = all.find((tile) => tile.kind === 'screen');
     const rest = all.filter((tile) => tile !== screen);
-    const wide = width >= 760 && width > height;
+    const beside = screen !== undefined && width >= 760 && width > height;
     element.classList.toggle('sharing', screen !== undefined);
-    element.classList.toggle('wide', wide);
-
-    // The strip beside a shared screen is one line of tiles of one size.
-    let room: number;
-    if (screen) {
-      const tile = wide ? stripTile : Math.min(stripTile, (width - gap) / 2);
-      room = Math.max(1, Math.floor(wide ? (height + gap) / ((tile * 9) / 16 + gap) : (width + gap) / (tile + gap)));
-      grid.style.setProperty('--tile-width', `${Math.floor(tile)}px`);
-    } else {
-      const columns = Math.max(1, Math.floor((width + gap) / (smallestTile + gap)));
-      const rows = Math.max(1, Math.floor((height + gap) / ((smallestTile * 9) / 16 + gap)));
-      room = Math.min(columns * rows, 49);
-    }
-    const { shown, hidden } = visible(rest, room);
+    element.classList.toggle('beside', beside);
     const alone = s.people.length <= 1 && !screen;
+
+    // Where the people go: everywhere, or what the shared screen leaves.
+    const bigHeight = screen && !beside ? Math.floor(Math.min((width * 9) / 16, height * 0.62)) : 0;
+    const areaWidth = beside ? stripWidth : width;
+    const areaHeight = bigHeight > 0 ? height - bigHeight - gap : height;
+    big.style.setProperty('--big', bigHeight > 0 ? `${bigHeight}px` : 'auto');
+    const smallest = beside ? stripWidth : smallestTile;
+    const columns = Math.max(1, Math.floor((areaWidth + gap) / (smallest + gap)));
+    const rows = Math.max(1, Math.floor((areaHeight + gap) / ((smallest * 9) / 16 + gap)));
+    const { shown, hidden } = visible(rest, Math.min(columns * rows, mostTiles));
     const count = shown.length + (hidden > 0 ? 1 : 0) + (alone ? 1 : 0);
-    if (!screen) {
-      // Portrait screens stack better with squarer tiles.
-      const aspect = width < 560 && count > 1 ? 4 / 3 : 16 / 9;
-      const best = bestGrid(count, width, height, gap, aspect);
-      grid.style.setProperty('--tile-width', `${best.width}px`);
-      grid.style.setProperty('--tile-height', `${best.height}px`);
-      grid.style.setProperty('--columns', String(best.columns));
-    } else {
-      grid.style.removeProperty('--tile-height');
-    }
-    grid.classList.toggle('small', count > 9);
+    const best = beside ? { width: stripWidth, height: Math.floor((stripWidth * 9) / 16) } : bestGrid(count, areaWidth, areaHeight, gap);
+    grid.style.setProperty('--tile-width', `${best.width}px`);
+    grid.style.setProperty('--tile-height', `${best.height}px`);
+    grid.classList.toggle('small', best.width < 220);
 
     const used = new Set([...shown, ...(screen ? [screen] : [])].map((tile) => tile.key));
     for (const [key, view] of views) {
