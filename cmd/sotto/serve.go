@@ -229,12 +229,31 @@ func (a *appliance) instance() instance {
 	}
 }
 
+// elsewhere returns the addresses of the page for other machines, a few of
+// them, when the configuration leaves that open.
+func (a *appliance) elsewhere() []string {
+	listening, err := netip.ParseAddrPort(a.public.listener.Addr().String())
+	if err != nil || a.cfg.Server.URL != "" || !listening.Addr().IsUnspecified() {
+		return nil
+	}
+	var out []string
+	for _, c := range a.meetings.node.Candidates() {
+		if addr := c.Addr.Addr(); !addr.IsLoopback() && len(out) < 3 {
+			out = append(out, "https://"+netip.AddrPortFrom(addr, listening.Port()).String())
+		}
+	}
+	return out
+}
+
 // greet prints what somebody needs who has just started it.
 func (a *appliance) greet() {
 	in := a.instance()
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  Sotto %s\n\n", version)
 	fmt.Fprintf(&b, "  Meetings     %s\n", in.URL)
+	for _, u := range a.elsewhere() {
+		fmt.Fprintf(&b, "               %s\n", u)
+	}
 	fmt.Fprintf(&b, "  Owner token  %s\n", a.ownerToken)
 	fmt.Fprintf(&b, "               asked for when a meeting is opened from another machine\n")
 	fmt.Fprintf(&b, "  Admin        %s, token in %s\n", in.Admin, adminTokenFile(a.dir))

@@ -207,7 +207,7 @@ func await(t *testing.T, conn *websocket.Conn, event string) string {
 }
 
 // Row A2: no configuration, a self-signed certificate, and a web page. Row
-// TR1: every link is TLS, and plain HTTP is refused.
+// TR1 and BT9: every link is TLS, the REST API's too; plain HTTP is refused.
 func TestServe(t *testing.T) {
 	r := start(t, filepath.Join(t.TempDir(), "data"), anyPorts)
 

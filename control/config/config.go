@@ -38,7 +38,7 @@ type Live struct {
 // Server is where the appliance listens on TCP, and where it keeps things.
 type Server struct {
 	Listen      string `toml:"listen" doc:"Address of HTTPS and WebSocket. Without a host part: all addresses, IPv4 and IPv6."`
-	URL         string `toml:"url" doc:"How participants reach the page, such as \"https://meet.example.org\"; links to meetings begin with it. Empty: as the browser that opens the meeting did."`
+	URL         string `toml:"url" doc:"How participants reach the page, such as \"https://meet.example.org\"; a proxy in front may give another name than the one this machine sees. Links made by the admin API begin with it, a self-signed certificate stands for it."`
 	AdminListen string `toml:"admin_listen" doc:"Address of the admin interface: health, metrics and the admin API, over HTTPS. It belongs on loopback or an inside network."`
 	DataDir     string `toml:"data_dir" doc:"Folder for keys, tokens and the certificate. Empty: /var/lib/sotto for root, else $XDG_STATE_HOME/sotto or ~/.local/state/sotto."`
 }

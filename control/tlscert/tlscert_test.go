@@ -282,6 +282,7 @@ func TestWatchRenewsTheSelfSigned(t *testing.T) {
 	})
 }
 
+// Row TR2: TLS 1.3 and 1.2, forward secrecy and AEAD only.
 func TestOldVersionsAndSuitesAreRefused(t *testing.T) {
 	s := open(t, Config{Dir: t.TempDir()})
 	roots := x509.NewCertPool()

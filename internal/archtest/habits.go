@@ -16,7 +16,7 @@ var (
 	// pieces so that this file does not find itself.
 	marks = regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b|//(no` + `lint|lint:ig` + `nore|lint:file-ig` + `nore)`)
 	// other ways to cite than `RFC 8656 §12.4`, the one that can be found.
-	citation = regexp.MustCompile(`\bRFC(\d|-\d| +\d+[ ,]+([Ss]ection|[Ss]ect?\.|§ ))`)
+	citation = regexp.MustCompile(`\bRFC(\d|-\d| +\d+[ ,]+([Ss]ection|[Ss]ec[t]?\.|§ ))`)
 )
 
 // Habits checks what the house style asks and no linter looks at: length of
