@@ -17,6 +17,7 @@ import type { Action, Notice, OwnSource, Panel, State } from './state';
 import { createStore } from './store';
 import type { Store } from './store';
 import { trace } from './trace';
+import { keepAwake } from './wake';
 import type { Source } from './wire';
 
 const noticeMs = 5000;
@@ -136,7 +137,7 @@ export class App {
   }
 
   setName(name: string): void {
-    this.store.dispatch({ type: 'name', name: [...name].slice(0, nameChars).join('') });
+    this.store.dispatch({ type: 'name', name: [...name.replace(/\p{Cc}/gu, '')].slice(0, nameChars).join('') });
   }
 
   toggle(source: OwnSource): void {
@@ -187,6 +188,7 @@ export class App {
     await this.room.moderate('remove', participant).catch((e: unknown) => this.problem(failureOf(e).code));
   }
 
+  /** Asks whether a participant shall be removed; '' takes the question back. */
   confirm(participant: string): void {
     this.store.dispatch({ type: 'confirm', participant });
   }
@@ -220,6 +222,7 @@ export class App {
   }
 
   notice(text: Text, tone: Notice['tone'] = 'plain'): void {
+    for (const same of this.state.notices.filter((n) => n.text === text)) this.store.dispatch({ type: 'noticeGone', id: same.id });
     const id = ++this.notices;
     this.store.dispatch({ type: 'notice', notice: { id, text, tone } });
     setTimeout(() => this.store.dispatch({ type: 'noticeGone', id }), noticeMs);
@@ -246,6 +249,7 @@ export class App {
   // A stay that is over gives the devices back; the wishes stay for the next one.
   private settled(s: State): void {
     if (s.screen === 'over') this.media.closeAll();
+    keepAwake(s.screen === 'meeting');
   }
 }
 

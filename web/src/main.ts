@@ -34,6 +34,7 @@ listenToKeys(app);
 addEventListener('popstate', () => void app.open());
 addEventListener('online', () => app.networkChanged());
 addEventListener('pagehide', () => app.room.leave());
+addEventListener('pageshow', (e) => e.persisted && location.reload()); // the seat was given up when it was hidden
 addEventListener('pointerdown', () => app.state.soundBlocked && app.soundOn(), { capture: true });
 addEventListener('keydown', () => app.state.soundBlocked && app.soundOn(), { capture: true });
 navigator.mediaDevices?.addEventListener('devicechange', () => app.devicesChanged());

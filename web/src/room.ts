@@ -7,7 +7,7 @@ import type { AudioSinks } from './audio';
 import { Peer } from './peer';
 import type { Publishing } from './publishing';
 import { Recovery } from './recovery';
-import { hostToken } from './settings';
+import { forgetHost, hostToken } from './settings';
 import { Signaling, backoff } from './signaling';
 import type { Lost } from './signaling';
 import { wantedTracks } from './state';
@@ -59,7 +59,7 @@ export class Room {
   async enter(): Promise<void> {
     const stay = this.stay;
     const { room, name } = this.store.get();
-    const { token } = await joinToken(room, name, hostToken(room));
+    const token = await seatToken(room, name);
     if (stay !== this.stay) throw new Failure('interrupted');
     const publish = this.publishing.publications();
     const url = new URL('/ws', location.href);
@@ -214,7 +214,10 @@ export class Room {
         for (const id of tracks) this.subscribed.add(id);
         signaling.request('subscribe', { tracks }).catch((e: unknown) => {
           trace('subscribe failed', failureOf(e).code);
-          if (this.signaling === signaling) for (const id of tracks) this.subscribed.delete(id);
+          if (this.signaling !== signaling) return;
+          for (const id of tracks) this.subscribed.delete(id);
+          const { code, retryAfterMs } = failureOf(e);
+          if (code === 'rate_limited' || code === 'internal') setTimeout(() => this.subscribe(), retryAfterMs || 1000);
         });
       }
     });
@@ -305,4 +308,19 @@ export class Room {
     this.signaling = null;
     this.sinks.sync(new Map());
   }
+}
+
+// Who opened the meeting comes back as its host; if the server no longer takes
+// the proof of it (its keys were changed), as everybody else.
+async function seatToken(room: string, name: string): Promise<string> {
+  const host = hostToken(room);
+  if (host) {
+    try {
+      return (await joinToken(room, name, host)).token;
+    } catch (e) {
+      if (!['unauthorized', 'forbidden', 'token_expired', 'bad_request'].includes(failureOf(e).code)) throw e;
+      forgetHost(room);
+    }
+  }
+  return (await joinToken(room, name)).token;
 }

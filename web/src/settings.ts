@@ -48,6 +48,11 @@ export function rememberHost(room: string, token: string): void {
   write('hosts', JSON.stringify([[room, token], ...hosts().filter(([r]) => r !== room)].slice(0, hostsKept)));
 }
 
+/** A token that the server refuses is of no use any more. */
+export function forgetHost(room: string): void {
+  write('hosts', JSON.stringify(hosts().filter(([r]) => r !== room)));
+}
+
 export function hostToken(room: string): string | undefined {
   return hosts().find(([r]) => r === room)?.[1];
 }

@@ -20,7 +20,8 @@ export function listenToKeys(app: App): void {
     const { screen, settings, panel } = app.state;
     if (screen !== 'meeting' || settings || e.ctrlKey || e.metaKey || e.altKey || e.isComposing || e.repeat) return;
     if (e.key === 'Escape' && panel) {
-      app.panel(panel);
+      if (app.state.confirming) app.confirm('');
+      else app.panel(panel);
       return;
     }
     if (e.target instanceof Element && e.target.closest('input, textarea, select, [contenteditable]')) return;

@@ -20,6 +20,7 @@ export function peopleView(app: App): View {
     h('footer', {}, h('button', { class: 'button wide', type: 'button', on: { click: () => void app.copyLink() } },
       icon('link'), h('span', {}, t('people.invite')))));
   let drawn: unknown[] = [];
+  let asked = '';
 
   return {
     element,
@@ -31,6 +32,9 @@ export function peopleView(app: App): View {
       setText(title, countPeople(s.people.length));
       const ordered = [...s.people].sort((a, b) => Number(b.id === s.me) - Number(a.id === s.me));
       list.replaceChildren(...ordered.map((p) => row(app, s, p)));
+      if (s.confirming && s.confirming !== asked) list.querySelector<HTMLElement>('[data-focus="no"]')?.focus();
+      asked = s.confirming;
+      if (list.contains(document.activeElement)) return;
       // The rows are new; whoever walked them by keyboard stays where they were.
       if (focused) list.querySelector<HTMLElement>(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
     },
