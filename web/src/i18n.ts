@@ -13,7 +13,6 @@ const en = {
   'app.tagline': 'Meetings that stay between you.',
   'app.lead': 'Talk, see each other and share a screen, on a server of your own. No account, nothing to install.',
   'app.language': 'Language',
-  'app.loading': 'Loading…',
 
   'start.name': 'Your name',
   'start.name.placeholder': 'How others will see you',
@@ -38,7 +37,6 @@ const en = {
   'pre.camera.starting': 'Starting the camera…',
   'pre.camera.none': 'No picture from the camera',
   'pre.level': 'Microphone level',
-  'pre.back': 'Back',
   'pre.name.missing': 'Please tell us your name first.',
 
   'device.microphone': 'Microphone',
@@ -87,7 +85,6 @@ const en = {
   'meeting.sharing': 'You are sharing your screen',
   'meeting.more': '{count} more',
   'meeting.muted': 'Muted',
-  'meeting.speaking': 'Speaking',
   'meeting.host': 'Host',
   'meeting.away': 'Reconnecting…',
   'meeting.sound.blocked': 'Your browser keeps the sound off.',
@@ -109,7 +106,6 @@ const en = {
   'people.remove.yes': 'Remove',
   'people.remove.no': 'Cancel',
   'people.sharing': 'Sharing a screen',
-  'people.camera.off': 'Camera off',
   'people.invite': 'Copy invitation link',
 
   'chat.title': 'Chat',
@@ -207,7 +203,6 @@ const ja: Record<Key, string> = {
   'app.tagline': '話したことは、ここにいる人だけに。',
   'app.lead': '声も、顔も、画面の共有も、自分たちのサーバーで。アカウントもインストールも要りません。',
   'app.language': '言語',
-  'app.loading': '読み込み中…',
 
   'start.name': 'お名前',
   'start.name.placeholder': '参加者に表示される名前',
@@ -232,7 +227,6 @@ const ja: Record<Key, string> = {
   'pre.camera.starting': 'カメラを起動しています…',
   'pre.camera.none': 'カメラの映像がありません',
   'pre.level': 'マイクの音量',
-  'pre.back': '戻る',
   'pre.name.missing': '先にお名前を入力してください。',
 
   'device.microphone': 'マイク',
@@ -281,7 +275,6 @@ const ja: Record<Key, string> = {
   'meeting.sharing': '画面を共有しています',
   'meeting.more': 'ほか {count} 人',
   'meeting.muted': 'ミュート中',
-  'meeting.speaking': '発言中',
   'meeting.host': '主催者',
   'meeting.away': '再接続中…',
   'meeting.sound.blocked': 'ブラウザーが音声を止めています。',
@@ -303,7 +296,6 @@ const ja: Record<Key, string> = {
   'people.remove.yes': '退出させる',
   'people.remove.no': 'キャンセル',
   'people.sharing': '画面を共有中',
-  'people.camera.off': 'カメラはオフ',
   'people.invite': '招待リンクをコピー',
 
   'chat.title': 'チャット',
