@@ -48,6 +48,7 @@ type Session struct {
 	link     *Link // nil while there is no connection
 	remote   string
 	expiry   *time.Timer
+	absence  int // counts the times that the connection was lost, and that it came back
 	tracks   []*wire.Track
 	events   eventLog
 	replies  replyCache
@@ -57,11 +58,11 @@ type Session struct {
 
 // ending says how a session ends.
 type ending struct {
-	reason wire.LeftReason
-	final  wire.Event // the last thing its own client is told; nil: nothing
-	code   int        // the connection is closed with
-	text   string
-	timer  *time.Timer // set: only if this is still the session's expiry timer, so that nobody has come back
+	reason  wire.LeftReason
+	final   wire.Event // the last thing its own client is told; nil: nothing
+	code    int        // the connection is closed with
+	text    string
+	absence int // not 0: only while this absence lasts, so not if the client has come back
 }
 
 // join takes a seat for the link. On success the reply is queued; otherwise nothing is left of the attempt.
@@ -242,8 +243,9 @@ func (sess *Session) takeOver(l *Link, reqID, lastSeq int64) (old *Link, missed 
 	}
 	old, sess.link, sess.remote = sess.link, l, l.remote
 	if sess.expiry != nil {
-		sess.expiry.Stop()
+		sess.expiry.Stop() // if it has fired, the next line stops it
 		sess.expiry = nil
+		sess.absence++
 	}
 	l.seated()
 	l.reply(reqID, &wire.ResumeOK{Session: sess.id, Seq: sess.events.last})
@@ -263,11 +265,11 @@ func (sess *Session) detach(l *Link) {
 		return
 	}
 	sess.link = nil
-	var expiry *time.Timer // the function waits for the lock, and so for the assignment
-	expiry = time.AfterFunc(sess.svc.cfg.ResumeWindow, func() {
-		sess.end(ending{reason: wire.LeftExpired, timer: expiry})
+	sess.absence++
+	this := sess.absence
+	sess.expiry = time.AfterFunc(sess.svc.cfg.ResumeWindow, func() {
+		sess.end(ending{reason: wire.LeftExpired, absence: this})
 	})
-	sess.expiry = expiry
 	r.broadcast(&wire.Updated{Participant: sess.describe()})
 }
 
@@ -276,7 +278,7 @@ func (sess *Session) detach(l *Link) {
 func (sess *Session) end(how ending) {
 	r := sess.room
 	r.mu.Lock()
-	if sess.ended || how.timer != nil && how.timer != sess.expiry {
+	if sess.ended || how.absence != 0 && how.absence != sess.absence {
 		r.mu.Unlock()
 		return
 	}
