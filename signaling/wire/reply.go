@@ -101,7 +101,7 @@ type Limits struct {
 	RequestsPerSecond int `json:"requestsPerSecond"`
 	// Requests that may come at once.
 	RequestBurst int `json:"requestBurst"`
-	// Events that are kept for resume.
+	// Events that a connection may lag behind; twice as many are kept for resume.
 	QueuedEvents int `json:"queuedEvents"`
 	// Participants in one room.
 	Participants int `json:"participants"`

@@ -238,7 +238,7 @@ export interface Limits {
   requestsPerSecond: number;
   /** Requests that may come at once. */
   requestBurst: number;
-  /** Events that are kept for resume. */
+  /** Events that a connection may lag behind; twice as many are kept for resume. */
   queuedEvents: number;
   /** Participants in one room. */
   participants: number;
