@@ -79,11 +79,12 @@ generate:
 
 ## bench: our benches, one JSON object each
 bench: build
-	@for name in $$($(BIN) bench -list); do $(BIN) bench "$$name" -json; done
+	@names=$$($(BIN) bench -list); for name in $$names; do $(BIN) bench "$$name" -json; done
 
 ## compare: our benches beside the peers, in one run
 compare: build
-	@$(BIN) bench compare
+	@if [ -x bench/compare/run ]; then exec bench/compare/run; \
+	else echo "compare: nothing is compared yet; bench/compare/run is not in this tree"; exit 1; fi
 
 ## help: this list
 help:

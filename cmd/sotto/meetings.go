@@ -131,7 +131,7 @@ func origins(page string) []string {
 }
 
 // sayGoodbye tells clients that the node stops, and closes their sockets.
-func (m *meetings) sayGoodbye(context.Context) {
+func (m *meetings) sayGoodbye() {
 	m.service.Stop("the server stops", comeBack)
 }
 

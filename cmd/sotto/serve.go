@@ -22,7 +22,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/token"
 )
 
-// Time-outs of a stop: how long clients have to hear of it, and when the
+// Time-outs of a stop: how long requests under way have to end, and when the
 // process gives up waiting for its own goroutines.
 const (
 	farewell  = 2 * time.Second
@@ -157,7 +157,7 @@ func (a *appliance) stop() error {
 	defer cancel()
 	var errs []error
 	if a.meetings != nil {
-		a.meetings.sayGoodbye(ctx)
+		a.meetings.sayGoodbye()
 	}
 	if a.public != nil {
 		errs = append(errs, a.public.close(ctx))
