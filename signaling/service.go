@@ -140,26 +140,34 @@ func (s *Service) joined() {
 // enter returns the room with that id for one more session, and makes it if need be.
 func (s *Service) enter(id string) (*room, *wire.Error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.stopping {
+		defer s.mu.Unlock()
 		return nil, &wire.Error{Code: wire.TooMany, Message: "the server stops", Hint: "try again later", RetryAfterMs: s.retryAfterMs}
 	}
 	r := s.rooms[id]
-	if r == nil {
+	fresh := r == nil
+	if fresh {
 		r = &room{id: id, log: s.log, members: map[sfu.ParticipantID]*Session{}}
 		s.rooms[id] = r
-		s.log.Info("signaling: room opened", slog.String("room", id))
 	}
 	r.users++
+	s.mu.Unlock()
+	if fresh {
+		s.log.Info("signaling: room opened", slog.String("room", id))
+	}
 	return r, nil
 }
 
 // exit gives back what enter took.
 func (s *Service) exit(r *room) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r.users--; r.users == 0 {
+	r.users--
+	empty := r.users == 0
+	if empty {
 		delete(s.rooms, r.id)
+	}
+	s.mu.Unlock()
+	if empty {
 		s.log.Info("signaling: room empty", slog.String("room", r.id))
 	}
 }
