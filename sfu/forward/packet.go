@@ -1,0 +1,77 @@
+package forward
+
+import (
+	"github.com/sotto-edge/sotto/internal/pktbuf"
+	"github.com/sotto-edge/sotto/internal/rtp"
+)
+
+// Extensions are the header extension ids that one session negotiated (RFC 8285); 0 means that it does without.
+type Extensions struct {
+	MID, RID, RepairedRID, TransportCC, AbsSendTime, AudioLevel, Orientation, Dependency uint8
+}
+
+// packet is a media packet on its way from a layer to the legs: what they need of it is read once.
+type packet struct {
+	buf         *pktbuf.Buf
+	h           rtp.Header
+	ext         int64  // extended sequence number of the publisher
+	key         bool   // a key frame begins here
+	audioLevel  []byte // values of extensions that are passed on, nil if absent; views into buf
+	orientation []byte
+	dependency  []byte
+}
+
+func newPacket(b *pktbuf.Buf, h *rtp.Header, ext int64, c rtp.Codec, ids *Extensions) packet {
+	p := packet{buf: b, h: *h, ext: ext}
+	for id, v := range h.Extensions {
+		switch id {
+		case 0:
+		case ids.AudioLevel:
+			p.audioLevel = v
+		case ids.Orientation:
+			p.orientation = v
+		case ids.Dependency:
+			p.dependency = v
+		}
+	}
+	p.key = c.Kind() == rtp.KindVideo && rtp.KeyFrame(c, p.payload())
+	return p
+}
+
+// payload is everything behind the header, padding included.
+func (p *packet) payload() []byte { return p.buf.Bytes()[p.h.HeaderLen:] }
+
+// sizes that bound a leg's own header: fixed part, extension block with a mid of 16 bytes, transport-cc, abs-send-time, audio
+// level, orientation and a dependency descriptor of 255 bytes.
+const maxHeader = 12 + 4 + 18 + 4 + 5 + 4 + 4 + 257 + 3
+
+// appendHeader writes the leg's header for p: the leg's identity and numbering, its own extensions, and those it passes on.
+func (l *Leg) appendHeader(dst []byte, p *packet, payloadType uint8, ssrc uint32, seq uint16, ts uint32, now int64) []byte {
+	ids := &l.peer.ext
+	dst = rtp.AppendHeader(dst, p.h.Marker, payloadType, seq, ts, ssrc, true)
+	if p.h.Padding {
+		dst[0] |= 0x20
+	}
+	dep := p.dependency
+	if ids.Dependency == 0 || len(dep) > 255 {
+		dep = nil
+	}
+	l.peer.transportSeq++
+	tcc := [2]byte{byte(l.peer.transportSeq >> 8), byte(l.peer.transportSeq)}
+	ast := rtp.AbsSendTime(now)
+
+	w := rtp.BeginExtensions(dst)
+	w.Add(ids.MID, l.mid)
+	w.Add(ids.TransportCC, tcc[:])
+	w.Add(ids.AbsSendTime, ast[:])
+	addPresent(&w, ids.AudioLevel, p.audioLevel)
+	addPresent(&w, ids.Orientation, p.orientation)
+	addPresent(&w, ids.Dependency, dep)
+	return w.End()
+}
+
+func addPresent(w *rtp.ExtensionWriter, id uint8, v []byte) {
+	if len(v) > 0 {
+		w.Add(id, v)
+	}
+}

@@ -1,0 +1,232 @@
+package forward
+
+import (
+	"math"
+
+	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/rtcp"
+	"github.com/sotto-edge/sotto/sfu/transport"
+)
+
+// maxInbound bounds the streams that one session may bring.
+const maxInbound = 64
+
+// Peer is the media side of one session: what it sends, and the legs that it receives.
+type Peer struct {
+	User any // the owner's
+
+	router *Router
+	sess   *transport.Session
+	ext    Extensions
+
+	tracks    []*Track
+	in        []inbound
+	legs      []*Leg
+	localSSRC uint32 // sender of our feedback
+	rtt       int64  // last measured, 0: unknown
+
+	transportSeq uint16             // transport-wide sequence number of what we send to it
+	twcc         *rtcp.TWCCRecorder // made with the first packet: most peers only receive
+	feedbackAt   int64              // when feedback is due; 0: nothing to report
+	reportAt     int64
+	estimate     uint64 // last REMB, in bit/s
+
+	timer    int // place in the router's heap, -1: not in it
+	deadline int64
+}
+
+// inbound is one received stream.
+type inbound struct {
+	ssrc   uint32
+	repair bool
+	layer  *Layer
+}
+
+// NewPeer makes the media side of s. localSSRC names the sender of the feedback to it.
+func (r *Router) NewPeer(s *transport.Session, localSSRC uint32, user any) *Peer {
+	p := &Peer{User: user, router: r, sess: s, localSSRC: localSSRC, timer: -1, in: make([]inbound, 0, 8)}
+	s.User = p
+	r.peers[p] = struct{}{}
+	return p
+}
+
+// Session returns the transport.
+func (p *Peer) Session() *transport.Session { return p.sess }
+
+// SetExtensions says which header extensions the session uses.
+func (p *Peer) SetExtensions(e Extensions) { p.ext = e }
+
+// RoundTrip returns the last measured round trip time in nanoseconds, 0 if none was.
+func (p *Peer) RoundTrip() int64 { return p.rtt }
+
+// Close ends what the peer publishes and frees its legs. The session is the caller's to close.
+func (p *Peer) Close(now int64) {
+	for len(p.tracks) > 0 {
+		p.tracks[len(p.tracks)-1].Close(now)
+	}
+	for len(p.legs) > 0 {
+		p.legs[len(p.legs)-1].Close(now)
+	}
+	p.router.timers.remove(p)
+	delete(p.router.peers, p)
+	p.in = nil
+	p.sess.User = nil
+}
+
+// send sends RTCP to the peer; false if its transport cannot.
+func (p *Peer) send(compound []byte) bool {
+	if !p.sess.Ready() {
+		return false
+	}
+	if p.sess.SendRTCP(compound) != nil {
+		p.router.Counters.SendErrors++
+		return false
+	}
+	return true
+}
+
+// inbound finds the stream that a packet belongs to. A new stream says in its header extensions which section it is of
+// (RFC 9143 §9.2) and which layer (RFC 8852); or the answer named it; or its payload type leaves no choice.
+func (p *Peer) inbound(h *rtp.Header) *inbound {
+	for i := range p.in {
+		if p.in[i].ssrc == h.SSRC && p.in[i].layer.bound {
+			return &p.in[i]
+		}
+	}
+	t, index, repair := p.match(h)
+	if t == nil || index >= len(t.layers) {
+		return nil
+	}
+	l := t.layers[index]
+	if repair {
+		if !l.bound {
+			return nil // its own stream is not known yet; a probe, or it will come again
+		}
+		l.rtx = h.SSRC
+	} else {
+		l.bind(h.SSRC)
+	}
+	in := inbound{ssrc: h.SSRC, repair: repair, layer: l}
+	for i := range p.in { // a stream that ended, or the one that this one replaces
+		if o := &p.in[i]; o.ssrc == h.SSRC || !o.layer.bound || o.layer == l && o.repair == repair {
+			*o = in
+			return o
+		}
+	}
+	if len(p.in) >= maxInbound {
+		return nil
+	}
+	p.in = append(p.in, in)
+	return &p.in[len(p.in)-1]
+}
+
+// match finds the track and layer of a stream that is not known yet.
+func (p *Peer) match(h *rtp.Header) (t *Track, layer int, repair bool) {
+	for _, t := range p.tracks {
+		for i, ssrc := range t.up.ssrcs {
+			if ssrc == h.SSRC {
+				return t, i, false
+			}
+		}
+		if t.up.rtx != 0 && t.up.rtx == h.SSRC {
+			return t, 0, true
+		}
+	}
+	if p.ext.MID != 0 {
+		if mid := h.Extension(p.ext.MID); len(mid) > 0 {
+			for _, t := range p.tracks {
+				if t.up.mid == string(mid) {
+					return t.matchLayer(p, h)
+				}
+			}
+			return nil, 0, false
+		}
+	}
+	for _, c := range p.tracks {
+		_, media := c.up.codec(h.PayloadType)
+		_, rep := c.up.repairOf(h.PayloadType)
+		if !media && !rep {
+			continue
+		}
+		if t != nil || len(c.up.rids) > 0 {
+			return nil, 0, false // ambiguous
+		}
+		t, repair = c, rep
+	}
+	return t, 0, repair
+}
+
+// matchLayer finds the layer by rid or repaired-rid.
+func (t *Track) matchLayer(p *Peer, h *rtp.Header) (*Track, int, bool) {
+	_, repair := t.up.repairOf(h.PayloadType)
+	if len(t.up.rids) == 0 {
+		return t, 0, repair
+	}
+	id := p.ext.RID
+	if repair {
+		id = p.ext.RepairedRID
+	}
+	if id == 0 {
+		return nil, 0, false
+	}
+	rid := h.Extension(id)
+	for i, r := range t.up.rids {
+		if r == string(rid) {
+			return t, i, repair
+		}
+	}
+	return nil, 0, false
+}
+
+// arrived notes a packet by its transport-wide sequence number and makes feedback due within its interval.
+func (p *Peer) arrived(seq uint16, now int64) {
+	if p.twcc == nil {
+		p.twcc = new(rtcp.TWCCRecorder)
+	}
+	p.twcc.Received(seq, now)
+	if p.feedbackAt == 0 {
+		p.feedbackAt = now + feedbackInterval
+		p.router.timers.sooner(p, p.feedbackAt)
+	}
+}
+
+// tick does what is due for the peer and returns its next deadline.
+func (p *Peer) tick(now int64) int64 {
+	next := int64(math.MaxInt64)
+	if p.feedbackAt != 0 {
+		if p.feedbackAt <= now {
+			p.feedbackAt = 0
+			p.sendFeedback()
+		} else {
+			next = p.feedbackAt
+		}
+	}
+	if p.reportAt <= now {
+		p.reportAt = now + reportInterval
+		p.sendReports(now)
+	}
+	next = min(next, p.reportAt)
+	for _, t := range p.tracks {
+		for _, l := range t.layers {
+			if !l.bound || l.nack == nil {
+				continue
+			}
+			if at := l.nack.Next(); at <= now {
+				l.askMissing(now)
+			}
+			if at := l.nack.Next(); at > now {
+				next = min(next, at)
+			}
+			if l.keyWanted {
+				if now-l.keyAt >= keyInterval {
+					l.sendPLI(now)
+					if now-l.keyAt >= keyInterval { // not sent: the transport is away
+						l.keyAt = now
+					}
+				}
+				next = min(next, l.keyAt+keyInterval)
+			}
+		}
+	}
+	return next
+}

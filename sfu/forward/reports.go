@@ -1,0 +1,286 @@
+package forward
+
+import (
+	"github.com/sotto-edge/sotto/sfu/rtcp"
+	"github.com/sotto-edge/sotto/sfu/transport"
+)
+
+// maxRTCP bounds a compound that we make, so that it passes every path.
+const maxRTCP = 1100
+
+// maxResend bounds what one request may cost.
+const maxResend = 64
+
+// RTCP takes one authenticated compound.
+func (r *Router) RTCP(s *transport.Session, compound []byte, now int64) {
+	p, ok := s.User.(*Peer)
+	if !ok {
+		return
+	}
+	it := rtcp.NewIterator(compound)
+	for it.Next() {
+		switch it.Type() {
+		case rtcp.TypeSenderReport:
+			r.Counters.ReportsIn++
+			p.onSenderReport(it.Packet, now)
+		case rtcp.TypeReceiverReport:
+			r.Counters.ReportsIn++
+			p.onReceiverReport(it.Packet, now)
+		case rtcp.TypeTransportFeedback:
+			p.onTransportFeedback(it.Packet, now)
+		case rtcp.TypePayloadFeedback:
+			p.onPayloadFeedback(it.Packet, now)
+		case rtcp.TypeBYE:
+			p.onGoodbye(it.Packet)
+		case rtcp.TypeSDES:
+			// the answer has said who it is
+		default:
+			r.Counters.IgnoredRTCP++
+		}
+	}
+	if it.Malformed() {
+		r.Counters.MalformedRTCP++
+	}
+}
+
+func (p *Peer) onSenderReport(pkt rtcp.Packet, now int64) {
+	sr, ok := rtcp.ParseSenderReport(pkt)
+	if !ok {
+		p.router.Counters.MalformedRTCP++
+		return
+	}
+	if l := p.layer(sr.SSRC); l != nil {
+		l.reception.SenderReport(sr.NTP, sr.RTPTime, now)
+	}
+	p.onReportBlocks(sr.Blocks, now)
+}
+
+func (p *Peer) onReceiverReport(pkt rtcp.Packet, now int64) {
+	rr, ok := rtcp.ParseReceiverReport(pkt)
+	if !ok {
+		p.router.Counters.MalformedRTCP++
+		return
+	}
+	p.onReportBlocks(rr.Blocks, now)
+}
+
+// layer finds the layer of a media stream.
+func (p *Peer) layer(ssrc uint32) *Layer {
+	for i := range p.in {
+		if in := &p.in[i]; in.ssrc == ssrc && !in.repair && in.layer.bound {
+			return in.layer
+		}
+	}
+	return nil
+}
+
+// leg finds the leg that sends the stream ssrc.
+func (p *Peer) leg(ssrc uint32) *Leg {
+	for _, l := range p.legs {
+		if l.ssrc == ssrc {
+			return l
+		}
+	}
+	return nil
+}
+
+func (p *Peer) onReportBlocks(blocks rtcp.ReportBlocks, now int64) {
+	for b := range blocks.All {
+		l := p.leg(b.SSRC)
+		if l == nil {
+			continue
+		}
+		l.fraction, l.lost, l.jitter = b.FractionLost, b.CumulativeLost, b.Jitter
+		if b.LastSR != 0 && b.LastSR == l.srMid {
+			delay := int64(b.DelaySinceLastSR) * second / 65536
+			if rtt := now - l.srAt - delay; rtt >= 0 && rtt < 10*second {
+				l.rtt, p.rtt = rtt, rtt
+			}
+		}
+	}
+}
+
+func (p *Peer) onTransportFeedback(pkt rtcp.Packet, now int64) {
+	r := p.router
+	switch pkt.Format() {
+	case rtcp.FormatNACK:
+		nack, ok := rtcp.ParseNACK(pkt)
+		if !ok {
+			r.Counters.MalformedRTCP++
+			return
+		}
+		l := p.leg(nack.MediaSSRC)
+		if l == nil {
+			r.Counters.IgnoredRTCP++
+			return
+		}
+		left := maxResend
+		for seq := range nack.Seqs {
+			r.Counters.NACKsIn++
+			if left--; left >= 0 {
+				l.resend(seq, now)
+			}
+		}
+	case rtcp.FormatTWCC:
+		r.Counters.FeedbackIn++
+	default:
+		r.Counters.IgnoredRTCP++
+	}
+}
+
+func (p *Peer) onPayloadFeedback(pkt rtcp.Packet, now int64) {
+	r := p.router
+	switch pkt.Format() {
+	case rtcp.FormatPLI:
+		r.Counters.KeyRequestsIn++
+		p.onKeyRequest(pkt.MediaSSRC(), now)
+	case rtcp.FormatFIR:
+		fir, ok := rtcp.ParseFIR(pkt)
+		if !ok {
+			r.Counters.MalformedRTCP++
+			return
+		}
+		for ssrc := range fir.Entries {
+			r.Counters.KeyRequestsIn++
+			p.onKeyRequest(ssrc, now)
+		}
+	case rtcp.FormatREMB:
+		if remb, ok := rtcp.ParseREMB(pkt); ok {
+			r.Counters.ReceiverEstimates++
+			p.estimate = remb.BitsPerSecond
+		} else {
+			r.Counters.IgnoredRTCP++
+		}
+	default:
+		r.Counters.IgnoredRTCP++
+	}
+}
+
+// onKeyRequest asks for a key frame of the layer that the leg shows. Requests of many legs become one.
+func (p *Peer) onKeyRequest(ssrc uint32, now int64) {
+	l := p.leg(ssrc)
+	if l == nil || l.track == nil {
+		return
+	}
+	if l.layer != nil && l.shows(l.layer) {
+		l.layer.wantKey(now)
+		return
+	}
+	l.track.RequestKey(now)
+}
+
+func (p *Peer) onGoodbye(pkt rtcp.Packet) {
+	bye, ok := rtcp.ParseBYE(pkt)
+	if !ok {
+		p.router.Counters.MalformedRTCP++
+		return
+	}
+	for ssrc := range bye.SSRCs {
+		l := p.layer(ssrc)
+		if l == nil {
+			continue
+		}
+		l.lastAt = 0 // not chosen any more; the owner ends the track
+		if l.track.silent() {
+			p.router.obs.Ended(l.track)
+		}
+	}
+}
+
+// silent says whether no layer of the track is being received.
+func (t *Track) silent() bool {
+	for _, l := range t.layers {
+		if l.lastAt != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// sendFeedback reports the arrival of the peer's packets.
+func (p *Peer) sendFeedback() {
+	r := p.router
+	media := uint32(0)
+	if len(p.in) > 0 {
+		media = p.in[0].ssrc
+	}
+	for p.twcc.Pending() {
+		r.scratch = p.twcc.Append(r.scratch[:0], p.localSSRC, media, maxRTCP)
+		if len(r.scratch) > 0 && p.send(r.scratch) {
+			r.Counters.FeedbackOut++
+		}
+	}
+}
+
+// sendReports sends a sender report for each leg in use, and reception reports for what the peer sends.
+func (p *Peer) sendReports(now int64) {
+	if !p.sess.Ready() {
+		return
+	}
+	r := p.router
+	b := r.scratch[:0]
+	for _, l := range p.legs {
+		ntp, ts, ok := l.clockNow(now)
+		if !ok {
+			continue
+		}
+		l.srMid, l.srAt = rtcp.NTPMiddle(ntp), now
+		b = rtcp.AppendSenderReport(b, rtcp.SenderReport{SSRC: l.ssrc, NTP: ntp, RTPTime: ts, Packets: l.packets, Octets: l.octets}, nil)
+		b = rtcp.AppendSDESCNAME(b, l.ssrc, l.cname)
+		r.Counters.ReportsOut++
+		if len(b) > maxRTCP-100 {
+			p.send(b)
+			b = b[:0]
+		}
+	}
+	var blocks [31]rtcp.ReportBlock
+	n := 0
+	for i := range p.in {
+		if in := &p.in[i]; !in.repair && in.layer.bound && n < len(blocks) {
+			blocks[n] = in.layer.reception.Block(now)
+			n++
+		}
+	}
+	if n > 0 {
+		if len(b)+32+24*n > maxRTCP {
+			p.send(b)
+			b = b[:0]
+		}
+		b = rtcp.AppendReceiverReport(b, p.localSSRC, blocks[:n])
+		r.Counters.ReportsOut++
+	}
+	if len(b) > 0 {
+		p.send(b)
+	}
+	r.scratch = b[:0]
+}
+
+// clockNow returns the publisher's NTP time and the leg's timestamp of this moment, by the publisher's last sender report:
+// receivers align sound and picture of one publisher by its own clock.
+func (l *Leg) clockNow(now int64) (ntp uint64, ts uint32, ok bool) {
+	if l.layer == nil || !l.shows(l.layer) || l.packets == 0 {
+		return 0, 0, false
+	}
+	rc := &l.layer.reception
+	if !rc.HasReport {
+		return 0, 0, false
+	}
+	gap := now - rc.SenderAt
+	ntp = rc.SenderNTP + uint64(gap/second)<<32 + uint64(gap%second)<<32/uint64(second)
+	ts = rc.SenderRTP + uint32(gap*l.clock/second) + l.tsOffset
+	return ntp, ts, true
+}
+
+// Stats are a leg's figures, as its receiver reports them.
+type Stats struct {
+	Packets, Octets uint32
+	Lost            int32 // negative when duplicates came
+	FractionLost    uint8
+	Jitter          uint32 // in units of the codec's clock
+	RoundTrip       int64  // nanoseconds
+}
+
+// Stats returns the figures of the leg.
+func (l *Leg) Stats() Stats {
+	return Stats{Packets: l.packets, Octets: l.octets, Lost: l.lost, FractionLost: l.fraction, Jitter: l.jitter, RoundTrip: l.rtt}
+}

@@ -1,0 +1,229 @@
+// Package forward is the fan-out of the media path: it takes the decrypted packets of a shard's sessions, finds the publication
+// each belongs to, and sends it, rewritten, into every leg that shows that publication. It owns what is between: the reception
+// state of published streams, the history they are repaired from, the numbering of every leg, and the RTCP of both sides.
+//
+// It promises that a leg's sequence numbers, timestamps and SSRC go on without a break whatever publication or layer it shows,
+// that a duplicate is never forwarded, and that nothing is allocated, locked or logged per packet.
+//
+// It does not know conferences, permissions or SDP: package sfu tells it which track a leg shows. Everything in it belongs to one
+// shard and may be called from its thread only. Time is monotonic nanoseconds, handed in.
+package forward
+
+import (
+	"github.com/sotto-edge/sotto/internal/pktbuf"
+	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/rtcp"
+	"github.com/sotto-edge/sotto/sfu/transport"
+)
+
+// Time spans of the media path, in nanoseconds.
+const (
+	millisecond = int64(1e6)
+	second      = int64(1e9)
+
+	reportInterval   = second             // sender and receiver reports (RFC 3550 §6.2, at the reduced minimum)
+	feedbackInterval = 100 * millisecond  // transport-wide feedback to publishers
+	keyInterval      = 500 * millisecond  // at most one key frame request a stream in this time
+	layerTimeout     = 1000 * millisecond // a simulcast layer without packets for so long is not chosen
+	keyPatience      = 3 * second         // a leg that waits for a key frame starts without one after this
+	resendInterval   = 20 * millisecond   // a packet is not retransmitted twice in this time, if the round trip is unknown
+)
+
+// Observer hears of what the owner of a Router cannot see from its own calls. It is called on the shard's thread and must not
+// block.
+type Observer interface {
+	// Live is called when the first packet of a track has arrived.
+	Live(t *Track)
+	// Ended is called when a publisher says goodbye to a track's last stream (RTCP BYE).
+	Ended(t *Track)
+	// State is called when a session's transport changes its state.
+	State(p *Peer, st transport.State)
+}
+
+// Config is what a Router is made of.
+type Config struct {
+	Observer Observer
+	// WallOffset is Unix time less the monotonic clock, in nanoseconds: it turns the packet clock into NTP time for sender reports.
+	WallOffset int64
+	// MaxHistory is the number of packets kept of one stream for repair, a power of two. 0 means 1024.
+	MaxHistory int
+}
+
+// Counters of a Router: monotonic, written by the shard's thread.
+type Counters struct {
+	PacketsIn, BytesIn    uint64 // media packets accepted from publishers
+	PacketsOut, BytesOut  uint64 // media packets sent into legs, retransmissions apart
+	Retransmitted         uint64 // packets sent again on request
+	RetransmitMissed      uint64 // requests for packets no longer in the history, or on a leg without RTX
+	Recovered             uint64 // packets that came by retransmission from the publisher
+	Duplicates            uint64 // packets dropped because they had come before (probes, mostly)
+	Padding               uint64 // probes without content on a retransmission stream
+	UnknownSSRC           uint64 // packets of a stream that belongs to no publication
+	UnknownPayload        uint64 // packets with a payload type that was not negotiated
+	Muted                 uint64 // packets of a muted track, not forwarded
+	Late                  uint64 // packets too old for a leg's numbering
+	SendErrors            uint64 // packets that the transport did not take
+	NoBuffer              uint64
+	KeyRequestsIn         uint64 // PLI and FIR of subscribers
+	KeyRequestsOut        uint64 // PLI sent to publishers
+	NACKsIn, NACKsOut     uint64 // sequence numbers asked for
+	FeedbackIn            uint64 // transport-wide feedback packets of subscribers
+	FeedbackOut           uint64 // and to publishers
+	ReportsIn, ReportsOut uint64 // SR and RR packets
+	MalformedRTCP         uint64
+	IgnoredRTCP           uint64 // well-formed packets of types we have no use for
+	ReceiverEstimates     uint64 // REMB packets
+}
+
+// Router forwards for all sessions of a shard. It implements transport.Handler.
+type Router struct {
+	obs        Observer
+	wallOffset int64
+	maxHistory int
+
+	peers  map[*Peer]struct{}
+	dirty  []*Layer // layers with packets of the current batch
+	timers timers
+	layerN uint32
+
+	scratch []byte // RTCP is built here
+	seqs    []uint16
+
+	Counters Counters
+}
+
+// New returns a Router without peers.
+func New(cfg Config) *Router {
+	if cfg.MaxHistory == 0 {
+		cfg.MaxHistory = 1024
+	}
+	return &Router{
+		obs:        cfg.Observer,
+		wallOffset: cfg.WallOffset,
+		maxHistory: cfg.MaxHistory,
+		peers:      make(map[*Peer]struct{}),
+		scratch:    make([]byte, 0, 2048),
+		seqs:       make([]uint16, 0, 256),
+	}
+}
+
+// RTP takes one authenticated packet. The buffer is borrowed: what is kept is retained.
+func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint64, now int64) {
+	p, ok := s.User.(*Peer)
+	if !ok {
+		return
+	}
+	in := p.inbound(h)
+	if in == nil {
+		r.Counters.UnknownSSRC++
+		return
+	}
+	if id := p.ext.TransportCC; id != 0 {
+		if v := h.Extension(id); len(v) == 2 {
+			p.arrived(uint16(v[0])<<8|uint16(v[1]), now)
+		}
+	}
+	l := in.layer
+	var ext int64
+	var status rtcp.Status
+	if in.repair {
+		if !l.unwrap(b, h) {
+			r.Counters.Padding++
+			return
+		}
+		ext, status = l.reception.Repaired(h.SequenceNumber)
+	} else {
+		ext, status = l.reception.Update(h.SequenceNumber, h.Timestamp, l.track.codec.ClockRate(), now)
+	}
+	if status == rtcp.Duplicate {
+		r.Counters.Duplicates++
+		return
+	}
+	if in.repair {
+		r.Counters.Recovered++
+	}
+	t := l.track
+	r.Counters.PacketsIn++
+	r.Counters.BytesIn += uint64(len(b.Bytes()))
+	l.packets++
+	l.bytes += uint64(len(b.Bytes()))
+	l.lastAt = now
+	if !t.live {
+		t.live = true
+		r.obs.Live(t)
+	}
+	codec, ok := t.up.codec(h.PayloadType)
+	if !ok {
+		r.Counters.UnknownPayload++
+		return
+	}
+	t.codec = codec
+	t.level(p, h, now)
+	if l.ring != nil {
+		l.nack.Received(ext, now)
+		l.ring.Put(ext, b, now)
+	}
+	if t.muted || len(t.legs) == 0 {
+		if t.muted {
+			r.Counters.Muted++
+		}
+		return
+	}
+	if len(l.pending) == 0 {
+		r.dirty = append(r.dirty, l)
+	}
+	b.Retain()
+	l.pending = append(l.pending, newPacket(b, h, ext, codec, &p.ext))
+}
+
+// Flush forwards the packets of the batch, leg by leg, so that what goes to one address leaves as one run.
+func (r *Router) Flush(now int64) {
+	for _, l := range r.dirty {
+		for i := range l.pending {
+			if l.pending[i].key {
+				l.keyWanted = false
+			}
+		}
+		for _, leg := range l.track.legs {
+			leg.forward(l, l.pending, now)
+		}
+		for i := range l.pending {
+			l.pending[i].buf.Release()
+			l.pending[i] = packet{}
+		}
+		l.pending = l.pending[:0]
+		if l.nack != nil {
+			l.askMissing(now)
+		}
+	}
+	r.dirty = r.dirty[:0]
+}
+
+// State passes a change of a session's transport on to the owner.
+func (r *Router) State(s *transport.Session, st transport.State, now int64) {
+	p, ok := s.User.(*Peer)
+	if !ok {
+		return
+	}
+	if st == transport.StateConnected {
+		r.timers.set(p, now+reportInterval)
+		for _, leg := range p.legs {
+			leg.askKey(now)
+		}
+	}
+	r.obs.State(p, st)
+}
+
+// NextDeadline returns the time of the next Tick that has something to do, or math.MaxInt64.
+func (r *Router) NextDeadline() int64 { return r.timers.next() }
+
+// Tick does what is due: feedback, reports, requests for what is missing.
+func (r *Router) Tick(now int64) {
+	for {
+		p := r.timers.due(now)
+		if p == nil {
+			return
+		}
+		r.timers.set(p, p.tick(now))
+	}
+}

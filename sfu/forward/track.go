@@ -1,0 +1,323 @@
+package forward
+
+import (
+	"github.com/sotto-edge/sotto/internal/pktbuf"
+	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/history"
+	"github.com/sotto-edge/sotto/sfu/rtcp"
+	"github.com/sotto-edge/sotto/sfu/speaker"
+)
+
+// MaxLayers is the number of simulcast layers of one track.
+const MaxLayers = 3
+
+// TrackConfig says what a publisher sends in one receiving section of the offer.
+type TrackConfig struct {
+	MID    string
+	Kind   rtp.Kind
+	Codecs []CodecMap
+	RIDs   []string // simulcast, from the lowest resolution to the highest; empty: one stream
+	SSRCs  []uint32 // streams named in the answer, in the order of RIDs
+	RTX    uint32   // retransmission stream of SSRCs[0] named in the answer; 0: none
+	Muted  bool
+	// Speaker is the conference's detector, nil if the track takes no part in it; SpeakerID is what it knows the publisher by.
+	Speaker   *speaker.Detector
+	SpeakerID uint64
+	// User is the owner's: it finds its own record of the track by it.
+	User any
+}
+
+// Track is one publication: the streams of one section of its publisher, and the legs that show it.
+type Track struct {
+	User any
+
+	peer  *Peer
+	up    uplink
+	kind  rtp.Kind
+	codec rtp.Codec
+	muted bool
+	live  bool
+
+	layers []*Layer // lowest resolution first
+	legs   []*Leg
+
+	speaker   *speaker.Detector
+	speakerID uint64
+	forwarded uint64
+}
+
+// uplink is what the publisher's section promised.
+type uplink struct {
+	mid    string
+	codecs []CodecMap
+	rids   []string
+	ssrcs  []uint32
+	rtx    uint32
+}
+
+func (u *uplink) codec(pt uint8) (rtp.Codec, bool) {
+	for _, m := range u.codecs {
+		if m.PayloadType == pt {
+			return m.Codec, true
+		}
+	}
+	return 0, false
+}
+
+// repairOf returns the payload type of the media that retransmission format pt carries.
+func (u *uplink) repairOf(pt uint8) (uint8, bool) {
+	for _, m := range u.codecs {
+		if m.RTX != 0 && m.RTX == pt {
+			return m.PayloadType, true
+		}
+	}
+	return 0, false
+}
+
+// NewTrack adds a publication to p.
+func (p *Peer) NewTrack(cfg TrackConfig) *Track {
+	n := max(1, min(len(cfg.RIDs), MaxLayers))
+	t := &Track{User: cfg.User, peer: p, kind: cfg.Kind, muted: cfg.Muted, speaker: cfg.Speaker, speakerID: cfg.SpeakerID}
+	t.up = uplink{mid: cfg.MID, codecs: cfg.Codecs, rids: cfg.RIDs, ssrcs: cfg.SSRCs, rtx: cfg.RTX}
+	if len(cfg.Codecs) > 0 {
+		t.codec = cfg.Codecs[0].Codec
+	}
+	for i := range n {
+		t.layers = append(t.layers, &Layer{peer: p, track: t, index: i, pending: make([]packet, 0, 64)})
+	}
+	p.tracks = append(p.tracks, t)
+	return t
+}
+
+// Codec returns what the publisher sends; before its first packet, what it will most likely send.
+func (t *Track) Codec() rtp.Codec { return t.codec }
+
+// Live says whether a packet has arrived.
+func (t *Track) Live() bool { return t.live }
+
+// Legs returns the number of receivers.
+func (t *Track) Legs() int { return len(t.legs) }
+
+// Stats returns what came in and what was sent on, in packets and bytes.
+func (t *Track) Stats() (packetsIn, bytesIn, packetsOut uint64) {
+	for _, l := range t.layers {
+		packetsIn += l.packets
+		bytesIn += l.bytes
+	}
+	return packetsIn, bytesIn, t.forwarded
+}
+
+// LayerStats are the figures of one simulcast layer.
+type LayerStats struct {
+	RID            string
+	SSRC           uint32
+	Packets, Bytes uint64
+	LastAt         int64
+}
+
+// Layers returns the figures of each layer, lowest resolution first.
+func (t *Track) Layers() []LayerStats {
+	out := make([]LayerStats, 0, len(t.layers))
+	for i, l := range t.layers {
+		st := LayerStats{SSRC: l.ssrc, Packets: l.packets, Bytes: l.bytes, LastAt: l.lastAt}
+		if i < len(t.up.rids) {
+			st.RID = t.up.rids[i]
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+// SetMuted stops or resumes forwarding at once. After a pause legs begin anew: the pause is no loss.
+func (t *Track) SetMuted(muted bool, now int64) {
+	if t.muted == muted {
+		return
+	}
+	t.muted = muted
+	if muted {
+		if t.speaker != nil {
+			t.speaker.Remove(t.speakerID)
+		}
+		return
+	}
+	for _, leg := range t.legs {
+		leg.restart(now)
+	}
+	if len(t.legs) > 0 {
+		t.RequestKey(now)
+	}
+}
+
+// RequestKey asks for a key frame of the layer that legs will start from.
+func (t *Track) RequestKey(now int64) {
+	if t.kind != rtp.KindVideo || t.muted {
+		return
+	}
+	if l := t.best(now); l != nil {
+		l.wantKey(now)
+	}
+}
+
+// Close ends the publication: its legs are freed, its history let go.
+func (t *Track) Close(now int64) {
+	for len(t.legs) > 0 {
+		t.legs[len(t.legs)-1].Bind(nil, now)
+	}
+	if t.speaker != nil {
+		t.speaker.Remove(t.speakerID)
+	}
+	for _, l := range t.layers {
+		l.close()
+	}
+	for i, x := range t.peer.tracks {
+		if x == t {
+			t.peer.tracks = append(t.peer.tracks[:i], t.peer.tracks[i+1:]...)
+			break
+		}
+	}
+}
+
+func (t *Track) removeLeg(l *Leg) {
+	for i, x := range t.legs {
+		if x == l {
+			t.legs = append(t.legs[:i], t.legs[i+1:]...)
+			return
+		}
+	}
+}
+
+// best returns the highest layer that is being received, or nil.
+func (t *Track) best(now int64) *Layer {
+	for i := len(t.layers) - 1; i >= 0; i-- {
+		if l := t.layers[i]; l.bound && l.lastAt != 0 && now-l.lastAt < layerTimeout {
+			return l
+		}
+	}
+	return nil
+}
+
+// level feeds the speaker detection from the audio level extension (RFC 6464).
+func (t *Track) level(p *Peer, h *rtp.Header, now int64) {
+	if t.speaker == nil || t.muted || p.ext.AudioLevel == 0 {
+		return
+	}
+	if level, voice, ok := rtp.ParseAudioLevel(h.Extension(p.ext.AudioLevel)); ok {
+		t.speaker.Level(t.speakerID, level, voice, now)
+	}
+}
+
+// Layer is one RTP stream of a track, with its retransmission stream.
+type Layer struct {
+	peer  *Peer
+	track *Track
+	index int
+	id    uint32 // changes when the layer is bound to another SSRC
+	bound bool
+	ssrc  uint32
+	rtx   uint32
+
+	reception rtcp.Reception
+	nack      *rtcp.NACKGenerator // nil for audio: a late sound is no use
+	ring      *history.Ring       // nil for audio
+	pending   []packet            // of the current batch
+
+	keyWanted bool
+	keyAt     int64 // last request
+	packets   uint64
+	bytes     uint64
+	lastAt    int64
+	gaveUp    uint64
+}
+
+// bind makes the layer that of stream ssrc.
+func (l *Layer) bind(ssrc uint32) {
+	if l.bound && l.ssrc == ssrc {
+		return
+	}
+	l.close()
+	r := l.peer.router
+	r.layerN++
+	l.id, l.bound, l.ssrc = r.layerN, true, ssrc
+	l.reception = rtcp.Reception{SSRC: ssrc}
+	if l.track.kind == rtp.KindVideo {
+		l.nack = new(rtcp.NACKGenerator)
+		l.ring = history.New(history.Config{MaxSlots: r.maxHistory})
+	}
+}
+
+// close lets go of what the layer holds and unbinds it.
+func (l *Layer) close() {
+	for i := range l.pending {
+		l.pending[i].buf.Release()
+		l.pending[i] = packet{}
+	}
+	l.pending = l.pending[:0]
+	if l.ring != nil {
+		l.ring.Release()
+		l.ring = nil
+	}
+	l.nack = nil
+	l.bound, l.lastAt, l.keyWanted = false, 0, false
+	l.id = 0
+}
+
+// unwrap turns a retransmission (RFC 4588 §4) into the packet that it carries, in place; false for padding, which probes are
+// made of.
+func (l *Layer) unwrap(b *pktbuf.Buf, h *rtp.Header) bool {
+	pt, ok := l.track.up.repairOf(h.PayloadType)
+	if !ok {
+		return false
+	}
+	data := b.Bytes()
+	if pad := rtp.PaddingLen(data, h); pad < 0 || len(data)-h.HeaderLen-pad <= rtp.OSNLen {
+		return false
+	}
+	data, ok = rtp.StripRTX(data, h, pt, l.ssrc)
+	if !ok {
+		return false
+	}
+	b.SetLen(len(data))
+	return h.Parse(b.Bytes())
+}
+
+// wantKey asks for a key frame now, or as soon as the rate limit allows.
+func (l *Layer) wantKey(now int64) {
+	if l.track.muted || !l.bound {
+		return
+	}
+	l.keyWanted = true
+	if l.keyAt == 0 || now-l.keyAt >= keyInterval {
+		l.sendPLI(now)
+		return
+	}
+	l.peer.router.timers.sooner(l.peer, l.keyAt+keyInterval)
+}
+
+func (l *Layer) sendPLI(now int64) {
+	r := l.peer.router
+	r.scratch = rtcp.AppendPLI(r.scratch[:0], l.peer.localSSRC, l.ssrc)
+	if l.peer.send(r.scratch) {
+		l.keyAt = now
+		r.Counters.KeyRequestsOut++
+		r.timers.sooner(l.peer, now+keyInterval)
+	}
+}
+
+// askMissing requests what is missing from the publisher; what cannot be had any more makes a key frame necessary.
+func (l *Layer) askMissing(now int64) {
+	r := l.peer.router
+	r.seqs = l.nack.Missing(now, l.peer.rtt, r.seqs[:0])
+	if len(r.seqs) > 0 {
+		r.scratch = rtcp.AppendNACK(r.scratch[:0], l.peer.localSSRC, l.ssrc, r.seqs)
+		if l.peer.send(r.scratch) {
+			r.Counters.NACKsOut += uint64(len(r.seqs))
+		}
+	}
+	if n := l.nack.GaveUp; n != l.gaveUp {
+		l.gaveUp = n
+		if len(l.track.legs) > 0 {
+			l.wantKey(now)
+		}
+	}
+	r.timers.sooner(l.peer, l.nack.Next())
+}

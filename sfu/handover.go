@@ -1,0 +1,387 @@
+package sfu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sotto-edge/sotto/internal/plain"
+	"github.com/sotto-edge/sotto/sfu/forward"
+	"github.com/sotto-edge/sotto/sfu/speaker"
+	"github.com/sotto-edge/sotto/sfu/transport"
+)
+
+// ErrState is the error of a hand-over that this version cannot read.
+var ErrState = errors.New("sfu: unreadable hand-over")
+
+// handoverVersion is the first byte of a Handover.
+const handoverVersion = 1
+
+// Handover is a conference in bytes: all that another node needs to go on with it, hop-by-hop keys included. It cannot be printed
+// or marshalled by accident; Expose gives the bytes to whoever carries them to the node that takes over.
+type Handover struct{ b []byte }
+
+// NewHandover takes bytes that came from Expose.
+func NewHandover(b []byte) Handover { return Handover{b} }
+
+// Expose returns the bytes. They open and forge the media of every session of the conference.
+func (h Handover) Expose() []byte { return h.b }
+
+// String hides the bytes.
+func (Handover) String() string { return "handover(redacted)" }
+
+// GoString hides the bytes.
+func (Handover) GoString() string { return "handover(redacted)" }
+
+// MarshalText refuses: what carries keys is carried on purpose.
+func (Handover) MarshalText() ([]byte, error) { return nil, transport.ErrSecret }
+
+// MarshalJSON refuses.
+func (Handover) MarshalJSON() ([]byte, error) { return nil, transport.ErrSecret }
+
+// MarshalBinary refuses.
+func (Handover) MarshalBinary() ([]byte, error) { return nil, transport.ErrSecret }
+
+// HandoverMode says what becomes of the conference on the node that writes it down.
+type HandoverMode uint8
+
+// The modes of Export.
+const (
+	// Copy leaves it running: the other node stands by, and takes over if this one dies. It must skip the numbers that this node
+	// may use until then.
+	Copy HandoverMode = iota
+	// Freeze stops it: nothing is sent or received any more, and the other node goes on with the very next number.
+	Freeze
+)
+
+// conferenceState is what a Handover contains.
+type conferenceState struct {
+	ID        string
+	SpeakerN  uint64
+	Endpoints []endpointState
+}
+
+type endpointState struct {
+	ID          ParticipantID
+	State       State
+	CNAME       string
+	SpeakerID   uint64
+	Number      int
+	Offered     int
+	Outstanding bool
+	Dirty       bool
+	Transport   []byte
+	Ufrag, Pwd  string // the client's
+	Algorithm   string
+	Fingerprint string
+	Peer        forward.PeerState
+	Own         []publicationState
+	Sections    []sectionState
+	Wants       []TrackID
+}
+
+type publicationState struct {
+	ID        TrackID
+	Source    Source
+	Codecs    []string
+	Simulcast bool
+	Muted     bool
+	Open      bool
+	Track     forward.TrackState
+}
+
+type sectionState struct {
+	MID    string
+	Kind   Kind
+	Source Source
+	Own    int // place in Own, -1: none
+	Slot   bool
+	Agreed bool
+	Shows  TrackID
+	Leg    forward.LegState
+}
+
+func (s *conferenceState) code(c *plain.Coder) {
+	version := uint8(handoverVersion)
+	if plain.Int(c, &version); version != handoverVersion {
+		c.Fail()
+		return
+	}
+	plain.Text(c, &s.ID)
+	plain.Int(c, &s.SpeakerN)
+	plain.List(c, &s.Endpoints, func(c *plain.Coder, e *endpointState) {
+		plain.Text(c, &e.ID)
+		plain.Int(c, &e.State)
+		plain.Text(c, &e.CNAME)
+		plain.Int(c, &e.SpeakerID)
+		plain.Int(c, &e.Number)
+		plain.Int(c, &e.Offered)
+		c.Bool(&e.Outstanding)
+		c.Bool(&e.Dirty)
+		c.Blob(&e.Transport)
+		plain.Text(c, &e.Ufrag)
+		plain.Text(c, &e.Pwd)
+		plain.Text(c, &e.Algorithm)
+		plain.Text(c, &e.Fingerprint)
+		e.Peer.Code(c)
+		plain.List(c, &e.Own, func(c *plain.Coder, p *publicationState) {
+			plain.Text(c, &p.ID)
+			plain.Text(c, &p.Source)
+			plain.List(c, &p.Codecs, plain.Text[string])
+			c.Bool(&p.Simulcast)
+			c.Bool(&p.Muted)
+			if c.Bool(&p.Open); p.Open {
+				p.Track.Code(c)
+			}
+		})
+		plain.List(c, &e.Sections, func(c *plain.Coder, x *sectionState) {
+			plain.Text(c, &x.MID)
+			plain.Int(c, &x.Kind)
+			plain.Text(c, &x.Source)
+			plain.Int(c, &x.Own)
+			c.Bool(&x.Agreed)
+			plain.Text(c, &x.Shows)
+			if c.Bool(&x.Slot); x.Slot {
+				x.Leg.Code(c)
+			}
+		})
+		plain.List(c, &e.Wants, plain.Text[TrackID])
+	})
+}
+
+// Export writes the conference down for another node.
+func (c *Conference) Export(ctx context.Context, mode HandoverMode) (Handover, error) {
+	var h Handover
+	err := c.node.shard.do(ctx, func(now int64) error {
+		conf := c.node.shard.conferences[c.id]
+		if conf == nil {
+			return ErrNotFound
+		}
+		st := conf.state(mode, now)
+		w := plain.NewWriter(nil)
+		st.code(w)
+		h.b = w.Bytes()
+		return w.Err()
+	})
+	return h, err
+}
+
+func (c *conference) state(mode HandoverMode, now int64) conferenceState {
+	st := conferenceState{ID: c.id, SpeakerN: c.speakerN}
+	if mode == Freeze { // all of them first: what one still sent would be missing from the others
+		for _, e := range c.endpoints {
+			e.sess.Freeze()
+		}
+	}
+	for _, e := range c.endpoints {
+		cp := e.sess.Checkpoint(now)
+		es := endpointState{
+			ID: e.id, State: e.state, CNAME: e.cname, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
+			Outstanding: e.outstanding, Dirty: e.dirty, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
+			Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Wants: e.wants,
+		}
+		own := make(map[*publication]int)
+		for _, p := range e.own {
+			own[p] = len(es.Own)
+			ps := publicationState{ID: p.id, Source: p.source, Simulcast: p.simulcast, Muted: p.muted}
+			for _, k := range p.codecs {
+				ps.Codecs = append(ps.Codecs, k.Name)
+			}
+			if p.media != nil {
+				ps.Open, ps.Track = true, p.media.State(now)
+			}
+			es.Own = append(es.Own, ps)
+		}
+		for _, s := range e.sections {
+			x := sectionState{MID: s.mid, Kind: s.kind, Source: s.source, Own: -1, Agreed: s.agreed}
+			if i, ok := own[s.pub]; ok && s.pub != nil {
+				x.Own = i
+			}
+			if s.leg != nil {
+				x.Slot, x.Leg = true, s.leg.State(now)
+				if s.shows != nil {
+					x.Shows = s.shows.id
+				}
+			}
+			es.Sections = append(es.Sections, x)
+		}
+		st.Endpoints = append(st.Endpoints, es)
+	}
+	return st
+}
+
+// ImportOptions say how a node takes a conference in.
+type ImportOptions struct {
+	// Skip is the number of packets that the other node may still send on each stream after it wrote the conference down: its
+	// lease. 0 after Freeze.
+	Skip uint64
+}
+
+// Standby is a conference that was taken in and waits: clients' checks are answered, nothing is forwarded.
+type Standby struct {
+	node *Node
+	conf *conference
+}
+
+// Import takes a conference in, to stand by for it.
+func (n *Node) Import(ctx context.Context, h Handover, opts ImportOptions) (*Standby, error) {
+	var st conferenceState
+	r := plain.NewReader(h.b)
+	st.code(r)
+	if err := r.End(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	var conf *conference
+	err := n.shard.do(ctx, func(now int64) error {
+		if n.shard.conferences[st.ID] != nil {
+			return ErrConflict
+		}
+		var err error
+		conf, err = n.shard.restore(&st, opts, now)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Standby{node: n, conf: conf}, nil
+}
+
+// Activate makes the conference live here: the pair that each client keeps with this node is nominated, and publishers are asked
+// for key frames. It returns the endpoints, for whoever serves their participants from now on.
+func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, error) {
+	out := make(map[ParticipantID]*Endpoint)
+	err := s.node.shard.do(ctx, func(now int64) error {
+		for _, e := range s.conf.endpoints {
+			if err := e.sess.Activate(now); err != nil {
+				s.node.log.Warn("client has not checked this node yet", "conference", s.conf.id, "participant", e.id, "error", err)
+			}
+			out[e.id] = &Endpoint{node: s.node, e: e}
+		}
+		for _, p := range s.conf.publications {
+			if p.media != nil && p.media.Legs() > 0 {
+				p.media.RequestKey(now)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// restore builds the conference that st describes. Nothing of it is left when it fails.
+func (s *shard) restore(st *conferenceState, opts ImportOptions, now int64) (*conference, error) {
+	c := newConference(s, st.ID)
+	c.speakerN = st.SpeakerN
+	fail := func(err error) (*conference, error) {
+		for _, e := range c.endpoints {
+			e.peer.Close(now)
+			e.sess.Close()
+		}
+		return nil, err
+	}
+	for i := range st.Endpoints { // all tracks, then the legs that show them
+		if err := c.restoreEndpoint(&st.Endpoints[i], opts, now); err != nil {
+			return fail(err)
+		}
+	}
+	for i := range st.Endpoints {
+		es := &st.Endpoints[i]
+		e := c.endpoints[es.ID]
+		for _, x := range es.Sections {
+			sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed}
+			if x.Slot {
+				var t *forward.Track
+				if p := c.publications[x.Shows]; p != nil {
+					sec.shows, t = p, p.media
+				}
+				sec.ssrc, sec.rtx = x.Leg.SSRC, x.Leg.RTX
+				e.ssrcs[sec.ssrc], e.ssrcs[sec.rtx] = true, true
+				sec.leg = e.peer.RestoreLeg(x.Leg, t, int64(opts.Skip), now)
+			} else if x.Own >= 0 && x.Own < len(e.own) {
+				sec.pub = e.own[x.Own]
+				sec.pub.section = sec
+			}
+			e.sections = append(e.sections, sec)
+		}
+		for _, p := range e.own {
+			if p.section == nil {
+				return fail(ErrState)
+			}
+		}
+		if e.offered > len(e.sections) {
+			return fail(ErrState)
+		}
+	}
+	s.conferences[c.id] = c
+	return c, nil
+}
+
+func (c *conference) restoreEndpoint(es *endpointState, opts ImportOptions, now int64) error {
+	if c.endpoints[es.ID] != nil {
+		return ErrState
+	}
+	sess, err := c.shard.mux.Restore(transport.NewCheckpoint(es.Transport), transport.RestoreOptions{Skip: opts.Skip, Standby: true}, now)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	e := &endpoint{
+		conf: c, id: es.ID, sess: sess, state: es.State, cname: es.CNAME, speakerID: es.SpeakerID, number: es.Number,
+		outstanding: es.Outstanding, dirty: es.Dirty, offered: es.Offered, wants: es.Wants, ssrcs: make(map[uint32]bool),
+	}
+	e.peer = c.shard.router.NewPeer(sess, es.Peer.LocalSSRC, e)
+	c.endpoints[e.id] = e
+	c.speakers[e.speakerID] = e
+	if es.Ufrag != "" {
+		fp, err := transport.ParseFingerprint(es.Algorithm, es.Fingerprint)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrState, err)
+		}
+		e.remote = transport.RemoteParams{Ufrag: es.Ufrag, Pwd: es.Pwd, Fingerprint: fp}
+	}
+	for i := range es.Own {
+		ps := &es.Own[i]
+		p := &publication{id: ps.ID, owner: e, source: ps.Source, simulcast: ps.Simulcast, muted: ps.Muted}
+		for _, name := range ps.Codecs {
+			k, ok := codecByName(name)
+			if !ok {
+				return ErrState
+			}
+			p.codecs = append(p.codecs, k)
+		}
+		if ps.Open {
+			cfg := forward.TrackConfig{User: p}
+			if p.source == Microphone {
+				cfg.Speaker, cfg.SpeakerID = c.detector, e.speakerID
+			}
+			media, ok := e.peer.RestoreTrack(ps.Track, cfg, now)
+			if !ok {
+				return ErrState
+			}
+			p.media = media
+		}
+		e.own = append(e.own, p)
+		c.publications[p.id] = p
+	}
+	if !e.peer.Restore(es.Peer, uint16(opts.Skip)) {
+		return ErrState
+	}
+	return nil
+}
+
+func newConference(s *shard, id string) *conference {
+	return &conference{
+		shard: s, id: id, endpoints: make(map[ParticipantID]*endpoint), publications: make(map[TrackID]*publication),
+		detector: new(speaker.Detector), speakers: make(map[uint64]*endpoint),
+	}
+}
+
+// codecByName finds a codec that this node offers.
+func codecByName(name string) (Codec, bool) {
+	for _, list := range [][]Codec{audioCodecs, videoCodecs} {
+		for _, c := range list {
+			if c.Name == name {
+				return c, true
+			}
+		}
+	}
+	return Codec{}, false
+}

@@ -1,0 +1,207 @@
+package sfu
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/forward"
+	"github.com/sotto-edge/sotto/sfu/transport"
+)
+
+// offer sends what there is to offer, unless an offer is outstanding: then it comes after the answer, together with whatever is
+// wished until then.
+func (e *endpoint) offer(now int64) {
+	if !e.dirty || e.outstanding || e.closed {
+		return
+	}
+	if e.restart {
+		e.restart = false
+		if !e.remote.Fingerprint.IsZero() { // before the first answer there is nothing to restart
+			e.sess.Restart()
+		}
+	}
+	e.number++
+	e.outstanding, e.dirty = true, false
+	e.offered = len(e.sections)
+	s := e.conf.shard
+	local := e.sess.Local()
+	fp := s.node.dtls.Fingerprint()
+	o := &Offer{
+		Number:      e.number,
+		ICE:         ICEParams{Ufrag: local.Ufrag, Pwd: local.Pwd, Candidates: s.candidates},
+		Fingerprint: Fingerprint{Algorithm: fp.Algorithm(), Value: fp.Value()},
+	}
+	for _, sec := range e.sections {
+		o.Sections = append(o.Sections, sec.describe(e))
+	}
+	s.node.emit(Event{Conference: e.conf.id, Participant: e.id, Type: EventOffer, Offer: o})
+}
+
+func (s *section) describe(e *endpoint) Section {
+	d := Section{MID: s.mid, Kind: s.kind, Source: s.source}
+	d.Codecs, d.Extensions = audioCodecs, audioExtensions
+	if s.kind == Video {
+		d.Codecs, d.Extensions = videoCodecs, videoExtensions
+	}
+	if s.leg != nil {
+		d.Direction, d.SSRC, d.RTXSSRC, d.CNAME, d.StreamID = SendOnly, s.ssrc, s.rtx, e.cname, "slot-"+s.mid
+		return d
+	}
+	if s.kind == Video {
+		d.Extensions = videoInExtensions
+	}
+	if s.pub == nil {
+		return d
+	}
+	d.Direction, d.Track, d.Codecs = RecvOnly, s.pub.id, s.pub.codecs
+	if s.pub.simulcast {
+		d.RIDs = simulcastRIDs
+	}
+	return d
+}
+
+// answer takes the answer to offer number. Nothing changes if it does not fit.
+func (e *endpoint) answer(number int, a Answer, now int64) error {
+	if !e.outstanding || number != e.number {
+		return ErrStaleOffer
+	}
+	if err := e.check(&a); err != nil {
+		return err
+	}
+	fp, err := transport.ParseFingerprint(a.Fingerprint.Algorithm, a.Fingerprint.Value)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBadAnswer, err)
+	}
+	remote := transport.RemoteParams{Ufrag: a.ICE.Ufrag, Pwd: a.ICE.Pwd, Fingerprint: fp}
+	if !e.remote.Fingerprint.IsZero() && e.remote.Fingerprint != fp {
+		return fmt.Errorf("%w: the certificate may not change", ErrBadAnswer)
+	}
+	if remote != e.remote {
+		if err := e.sess.SetRemote(remote, now); err != nil {
+			return fmt.Errorf("%w: %w", ErrBadAnswer, err)
+		}
+		e.remote = remote
+	}
+	e.outstanding = false
+
+	var ext forward.Extensions
+	for i := range a.Sections {
+		for _, x := range a.Sections[i].Extensions {
+			ext = withExtension(ext, x)
+		}
+	}
+	e.peer.SetExtensions(ext)
+
+	slots := false
+	var live []*publication
+	for i, sec := range e.sections[:e.offered] {
+		as := &a.Sections[i]
+		if sec.leg != nil {
+			was := sec.agreed
+			sec.agreed = true
+			sec.leg.SetCodecs(codecMaps(as, videoCodecs, audioCodecs))
+			slots = slots || !was
+			continue
+		}
+		if sec.pub == nil || sec.agreed {
+			continue
+		}
+		if as.Rejected || as.Direction != SendOnly {
+			continue // not sent, for now: the publication waits for the client's next answer
+		}
+		sec.agreed = true
+		e.open(sec, as)
+		live = append(live, sec.pub)
+	}
+	for _, p := range live {
+		e.conf.published(p, now)
+	}
+	if slots {
+		e.emitSlots()
+	}
+	e.bind(now)
+	return nil
+}
+
+// check sees that the answer's sections are the offer's.
+func (e *endpoint) check(a *Answer) error {
+	if len(a.Sections) != e.offered {
+		return fmt.Errorf("%w: %d sections, offered were %d", ErrBadAnswer, len(a.Sections), e.offered)
+	}
+	for i := range a.Sections {
+		if as := &a.Sections[i]; !as.Rejected && as.MID != e.sections[i].mid {
+			return fmt.Errorf("%w: section %d is %q, offered was %q", ErrBadAnswer, i, as.MID, e.sections[i].mid)
+		}
+	}
+	if !a.SetupActive {
+		return fmt.Errorf("%w: the client must be the DTLS client (a=setup:active)", ErrBadAnswer)
+	}
+	return nil
+}
+
+// open begins a publication whose section was answered.
+func (e *endpoint) open(sec *section, as *AnswerSection) {
+	p := sec.pub
+	cfg := forward.TrackConfig{
+		MID: sec.mid, Kind: rtp.KindAudio, Codecs: codecMaps(as, p.codecs, p.codecs), RTX: as.RTXSSRC, Muted: p.muted, User: p,
+	}
+	if sec.kind == Video {
+		cfg.Kind = rtp.KindVideo
+	}
+	if p.simulcast && len(as.RIDs) > 0 {
+		for _, rid := range simulcastRIDs { // our order, lowest first, whatever the answer's
+			for _, r := range as.RIDs {
+				if r == rid {
+					cfg.RIDs = append(cfg.RIDs, rid)
+				}
+			}
+		}
+	} else {
+		cfg.SSRCs = as.SSRCs[:min(1, len(as.SSRCs))]
+	}
+	if p.source == Microphone {
+		cfg.Speaker, cfg.SpeakerID = e.conf.detector, e.speakerID
+	}
+	p.media = e.peer.NewTrack(cfg)
+}
+
+// codecMaps lists what an answer accepted of the codecs in offered, in the answer's order.
+func codecMaps(as *AnswerSection, offered ...[]Codec) []forward.CodecMap {
+	if as.Rejected || as.Direction == Inactive {
+		return nil
+	}
+	var out []forward.CodecMap
+	for _, a := range as.Codecs {
+		for _, list := range offered {
+			for _, o := range list {
+				if o.PayloadType == a.PayloadType && strings.EqualFold(o.Name, a.Name) {
+					out = append(out, forward.CodecMap{Codec: rtp.ParseCodec(o.Name), PayloadType: o.PayloadType, RTX: a.RTX})
+				}
+			}
+		}
+	}
+	return out
+}
+
+func withExtension(e forward.Extensions, x Extension) forward.Extensions {
+	switch x.URI {
+	case rtp.URIMID:
+		e.MID = x.ID
+	case rtp.URIRID:
+		e.RID = x.ID
+	case rtp.URIRepairedRID:
+		e.RepairedRID = x.ID
+	case rtp.URITransportCC:
+		e.TransportCC = x.ID
+	case rtp.URIAbsSendTime:
+		e.AbsSendTime = x.ID
+	case rtp.URIAudioLevel:
+		e.AudioLevel = x.ID
+	case rtp.URIVideoOrientation:
+		e.Orientation = x.ID
+	case rtp.URIDependencyDescriptor:
+		e.Dependency = x.ID
+	}
+	return e
+}
