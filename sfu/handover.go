@@ -63,6 +63,7 @@ type conferenceState struct {
 
 type endpointState struct {
 	ID          ParticipantID
+	Session     transport.SessionID
 	State       State
 	CNAME       string
 	SpeakerID   uint64
@@ -111,6 +112,7 @@ func (s *conferenceState) code(c *plain.Coder) {
 	plain.Int(c, &s.SpeakerN)
 	plain.List(c, &s.Endpoints, func(c *plain.Coder, e *endpointState) {
 		plain.Text(c, &e.ID)
+		plain.Int(c, &e.Session)
 		plain.Int(c, &e.State)
 		plain.Text(c, &e.CNAME)
 		plain.Int(c, &e.SpeakerID)
@@ -176,7 +178,7 @@ func (c *conference) state(mode HandoverMode, now int64) conferenceState {
 	for _, e := range c.endpoints {
 		cp := e.sess.Checkpoint(now)
 		es := endpointState{
-			ID: e.id, State: e.state, CNAME: e.cname, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
+			ID: e.id, Session: e.sess.ID(), State: e.state, CNAME: e.cname, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
 			Outstanding: e.outstanding, Dirty: e.dirty, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
 			Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Wants: e.wants,
 		}
@@ -220,30 +222,51 @@ type ImportOptions struct {
 // Standby is a conference that was taken in and waits: clients' checks are answered, nothing is forwarded.
 type Standby struct {
 	node *Node
-	conf *conference
+
+	// of the shard's thread
+	conf   *conference
+	active bool
 }
 
-// Import takes a conference in, to stand by for it.
+// Import takes a conference in, to stand by for it. It is best done before a client gets its first offer, and again by Update after
+// every change: clients check this node's candidate when they get it, and some never again.
 func (n *Node) Import(ctx context.Context, h Handover, opts ImportOptions) (*Standby, error) {
+	s := &Standby{node: n}
+	return s, s.take(ctx, h, opts)
+}
+
+// Update takes a later Handover of the same conference in. What the clients' checks have found out meanwhile stays.
+func (s *Standby) Update(ctx context.Context, h Handover, opts ImportOptions) error {
+	return s.take(ctx, h, opts)
+}
+
+func (s *Standby) take(ctx context.Context, h Handover, opts ImportOptions) error {
 	var st conferenceState
 	r := plain.NewReader(h.b)
 	st.code(r)
 	if err := r.End(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrState, err)
+		return fmt.Errorf("%w: %w", ErrState, err)
 	}
-	var conf *conference
-	err := n.shard.do(ctx, func(now int64) error {
-		if n.shard.conferences[st.ID] != nil {
+	return s.node.shard.do(ctx, func(now int64) error {
+		shard := s.node.shard
+		if have := shard.conferences[st.ID]; have != nil && have != s.conf || s.conf != nil && (s.conf.id != st.ID || s.active) {
 			return ErrConflict
 		}
-		var err error
-		conf, err = n.shard.restore(&st, opts, now)
+		conf, err := shard.restore(&st, s.conf, opts, now)
+		s.conf = conf
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &Standby{node: n, conf: conf}, nil
+}
+
+// Close forgets the conference: the other node has ended it. It does nothing after Activate.
+func (s *Standby) Close(ctx context.Context) error {
+	return s.node.shard.do(ctx, func(now int64) error {
+		if s.conf != nil && !s.active {
+			s.conf.close(now)
+		}
+		s.conf = nil
+		return nil
+	})
 }
 
 // Activate makes the conference live here: the pair that each client keeps with this node is nominated, and publishers are asked
@@ -251,6 +274,10 @@ func (n *Node) Import(ctx context.Context, h Handover, opts ImportOptions) (*Sta
 func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, error) {
 	out := make(map[ParticipantID]*Endpoint)
 	err := s.node.shard.do(ctx, func(now int64) error {
+		if s.conf == nil || s.active {
+			return ErrConflict
+		}
+		s.active = true
 		for _, e := range s.conf.endpoints {
 			if err := e.sess.Activate(now); err != nil {
 				s.node.log.Warn("client has not checked this node yet", "conference", s.conf.id, "participant", e.id, "error", err)
@@ -267,8 +294,17 @@ func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, er
 	return out, err
 }
 
-// restore builds the conference that st describes. Nothing of it is left when it fails.
-func (s *shard) restore(st *conferenceState, opts ImportOptions, now int64) (*conference, error) {
+// restore builds the conference that st describes, in the place of old, whose sessions go on in it. Nothing of either is left when
+// it fails.
+func (s *shard) restore(st *conferenceState, old *conference, opts ImportOptions, now int64) (*conference, error) {
+	sessions := make(map[transport.SessionID]*transport.Session)
+	if old != nil {
+		for _, e := range old.endpoints {
+			e.peer.Close(now)
+			sessions[e.sess.ID()] = e.sess
+		}
+		delete(s.conferences, old.id)
+	}
 	c := newConference(s, st.ID)
 	c.speakerN = st.SpeakerN
 	fail := func(err error) (*conference, error) {
@@ -276,13 +312,20 @@ func (s *shard) restore(st *conferenceState, opts ImportOptions, now int64) (*co
 			e.peer.Close(now)
 			e.sess.Close()
 		}
+		for _, sess := range sessions {
+			sess.Close()
+		}
 		return nil, err
 	}
 	for i := range st.Endpoints { // all tracks, then the legs that show them
-		if err := c.restoreEndpoint(&st.Endpoints[i], opts, now); err != nil {
+		if err := c.restoreEndpoint(&st.Endpoints[i], sessions, opts, now); err != nil {
 			return fail(err)
 		}
 	}
+	for _, sess := range sessions { // of participants who left
+		sess.Close()
+	}
+	clear(sessions)
 	for i := range st.Endpoints {
 		es := &st.Endpoints[i]
 		e := c.endpoints[es.ID]
@@ -315,11 +358,19 @@ func (s *shard) restore(st *conferenceState, opts ImportOptions, now int64) (*co
 	return c, nil
 }
 
-func (c *conference) restoreEndpoint(es *endpointState, opts ImportOptions, now int64) error {
+func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.SessionID]*transport.Session, opts ImportOptions, now int64) error {
 	if c.endpoints[es.ID] != nil {
 		return ErrState
 	}
-	sess, err := c.shard.mux.Restore(transport.NewCheckpoint(es.Transport), transport.RestoreOptions{Skip: opts.Skip, Standby: true}, now)
+	sess, err := sessions[es.Session], error(nil)
+	if cp := transport.NewCheckpoint(es.Transport); sess != nil {
+		delete(sessions, es.Session)
+		if err = sess.Update(cp, opts.Skip, now); err != nil {
+			sess.Close()
+		}
+	} else {
+		sess, err = c.shard.mux.Restore(cp, transport.RestoreOptions{Skip: opts.Skip, Standby: true}, now)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}

@@ -37,7 +37,6 @@ type shard struct {
 	mux         *transport.Mux
 	router      *forward.Router
 	conferences map[string]*conference
-	sessions    int
 	speakerAt   int64
 }
 
