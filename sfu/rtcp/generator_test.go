@@ -185,7 +185,7 @@ func TestGeneratorOverALossyPath(t *testing.T) {
 					t.Fatalf("asks for %d after %d ms again", ext, (now-last)/ms)
 				}
 				asked[ext] = now
-				if !lost() && !lost() {
+				if request, reply := lost(), lost(); !request && !reply {
 					inLine = append(inLine, arrival{now + rtt, ext})
 				}
 			}
