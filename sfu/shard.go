@@ -58,8 +58,17 @@ func (n *Node) start(sock *udp.Socket) error {
 	if n.dtls, err = handshake.NewPool(handshake.Config{Post: s.post}); err != nil {
 		return fmt.Errorf("sfu: dtls: %w", err)
 	}
+	secret := n.cfg.Secret
+	if secret.IsZero() {
+		var b [32]byte
+		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+		if secret, err = transport.NewUfragKey(b[:]); err != nil {
+			n.dtls.Close()
+			return err
+		}
+	}
 	s.mux, err = transport.NewMux(transport.Config{
-		Node: n.cfg.NodeID, Secret: n.cfg.Secret, Candidates: cands, Pool: s.pool, MaxSessions: n.cfg.MaxSessions, Rand: rand.Reader,
+		Node: n.cfg.NodeID, Secret: secret, Candidates: cands, Pool: s.pool, MaxSessions: n.cfg.MaxSessions, Rand: rand.Reader,
 	}, sock, s.router, n.dtls)
 	if err != nil {
 		_ = n.dtls.Close()
