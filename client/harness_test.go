@@ -246,7 +246,8 @@ type talker struct {
 	silent  atomic.Bool
 	from    uint16
 	base    uint32
-	audio   func(p *rtp.Packet)
+	codec   string              // of pictures; empty: vp8
+	dress   func(p *rtp.Packet) // adds extensions
 	stop    context.CancelFunc
 	stopped sync.WaitGroup
 }
@@ -312,13 +313,7 @@ func (w *talker) packet(n uint32, layer int, key bool) *rtp.Packet {
 	payload := []byte{}
 	if w.video {
 		clock = 900
-		// RFC 7741 §4.2: S=1, PID 0, a picture id of 15 bits; then the frame header, whose lowest bit says that it is no key frame.
-		payload = append(payload, 0x90, 0x80, 0x80|byte(n>>8), byte(n))
-		if key {
-			payload = append(payload, 0x10, 0, 0, 0x9d, 0x01, 0x2a)
-		} else {
-			payload = append(payload, 0x11, 0, 0, 0, 0, 0)
-		}
+		payload = append(payload, descriptor(w.codec, key)...)
 	}
 	payload = append(payload, marker...)
 	payload = binary.BigEndian.AppendUint32(payload, n)
@@ -326,10 +321,31 @@ func (w *talker) packet(n uint32, layer int, key bool) *rtp.Packet {
 	p := &rtp.Packet{Payload: payload, Header: rtp.Header{
 		Version: 2, Marker: w.video, SequenceNumber: w.from + uint16(n), Timestamp: w.base + n*clock,
 	}}
-	if w.audio != nil {
-		w.audio(p)
+	if w.dress != nil {
+		w.dress(p)
 	}
 	return p
+}
+
+// descriptor begins the payload of a one-packet frame.
+func descriptor(codec string, key bool) []byte {
+	switch {
+	case codec == "vp9" && key: // RFC 9628 §4.2: B=1, E=1
+		return []byte{0x0c}
+	case codec == "vp9":
+		return []byte{0x4c} // P=1
+	case codec == "h264" && key: // RFC 6184 §5.2: a NAL unit of type 5
+		return []byte{0x65}
+	case codec == "h264":
+		return []byte{0x41}
+	case codec == "av1" && key: // RTP payload format for AV1 §4.4: W=1, N=1
+		return []byte{0x18, 0x08}
+	case codec == "av1":
+		return []byte{0x10, 0x30}
+	case key: // RFC 7741 §4.2: S=1; then a frame header, whose lowest bit says that it is a key frame
+		return []byte{0x10, 0x10, 0, 0, 0x9d, 0x01, 0x2a}
+	}
+	return []byte{0x10, 0x11, 0, 0, 0, 0, 0}
 }
 
 // number returns the number and layer of a talker's packet.
@@ -342,8 +358,8 @@ func number(p client.Packet) (n uint32, layer byte, ok bool) {
 	return binary.BigEndian.Uint32(rest), rest[4], true
 }
 
-// isKey says whether a packet is one of a talker's key frames.
-func isKey(p client.Packet) bool { return len(p.Payload) > 4 && p.Payload[4]&1 == 0 }
+// isKey says whether a packet is one of a talker's key frames in VP8.
+func isKey(p client.Packet) bool { return bytes.HasPrefix(p.Payload, descriptor("", true)) }
 
 // read takes n packets of a stream.
 func read(t *testing.T, s *client.Stream, n int) []client.Packet {
