@@ -142,6 +142,9 @@ func (e *Endpoint) Answer(ctx context.Context, number int, a Answer) error {
 // the old path until a new one is found.
 func (e *Endpoint) Restart(ctx context.Context) error {
 	return e.do(ctx, func(e *endpoint, now int64) error {
+		if e.state == StateFailed { // consent is gone, and with it the right to send there
+			return fmt.Errorf("%w: the transport has failed", ErrClosed)
+		}
 		e.restart, e.dirty = true, true
 		e.offer(now)
 		return nil

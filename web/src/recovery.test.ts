@@ -78,3 +78,11 @@ test('after stop nothing happens', async () => {
   expect(count()).toEqual([1, 0]);
   expect(seen).toEqual(['connected', 'interrupted']);
 });
+
+test('a session that the server has given up is made anew at once', async () => {
+  const { recovery, count } = setUp();
+  recovery.ice('connected');
+  recovery.server('failed');
+  await vi.advanceTimersByTimeAsync(120_000);
+  expect(count()).toEqual([0, 1]);
+});

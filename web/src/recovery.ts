@@ -51,7 +51,13 @@ export class Recovery {
 
   /** The server's view; it may know before the browser. */
   server(state: MediaState): void {
-    if (!this.stopped && (state === 'failed' || state === 'disconnected') && this.wasConnected) this.ask();
+    if (!this.stopped && state === 'failed') {
+      // The server has given the session up; new credentials cannot bring it back.
+      this.stop();
+      this.hooks.rejoin();
+      return;
+    }
+    if (!this.stopped && state === 'disconnected' && this.wasConnected) this.ask();
   }
 
   /** Another network: the old path may be dead though nobody has noticed. */
