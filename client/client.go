@@ -156,7 +156,9 @@ func (c *Client) join(ctx context.Context) error {
 	if c.cfg.AutoSubscribe {
 		c.work.Go(func() { c.subscribeAll(ctx) })
 	}
-	c.media.begin(ctx)
+	if !c.cfg.NoFeedback {
+		c.work.Go(func() { c.media.repair(ctx) })
+	}
 	go c.run(ctx)
 	return nil
 }
@@ -248,7 +250,8 @@ func (c *Client) Publish(ctx context.Context, p Publication) (*LocalTrack, error
 	}
 	ok, err := request[*wire.PublishOK](ctx, c, &wire.Publish{Publications: []wire.Publication{p.wire()}})
 	if err != nil {
-		return nil, errors.Join(err, c.media.remove(t))
+		c.media.remove(t)
+		return nil, err
 	}
 	for _, own := range ok.Tracks {
 		c.media.identify(own)
@@ -261,7 +264,8 @@ func (c *Client) Unpublish(ctx context.Context, t *LocalTrack) error {
 	if _, err := request[*wire.UnpublishOK](ctx, c, &wire.Unpublish{Tracks: []string{t.ID()}}); err != nil {
 		return err
 	}
-	return c.media.remove(t)
+	c.media.remove(t)
+	return nil
 }
 
 // Subscribe asks for tracks of others; Streams delivers them once they play. It returns those that are not in the room any more.

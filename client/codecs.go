@@ -133,11 +133,7 @@ func intercept(r *interceptor.Registry, feedback bool) error {
 	if !feedback {
 		return nil
 	}
-	// A packet that came by retransmission is not noted by the generator, so that the number of requests must have an end.
-	generator, err := nack.NewGeneratorInterceptor(nack.GeneratorInterval(nackInterval), nack.GeneratorMaxNacksPerPacket(5))
-	if err != nil {
-		return err
-	}
+	// Not pion's generator of NACKs: it does not see what came by retransmission, and asks for it again and again. Slots do it.
 	receivers, err := report.NewReceiverInterceptor()
 	if err != nil {
 		return err
@@ -146,7 +142,6 @@ func intercept(r *interceptor.Registry, feedback bool) error {
 	if err != nil {
 		return err
 	}
-	r.Add(generator)
 	r.Add(receivers)
 	r.Add(arrivals)
 	return nil

@@ -238,7 +238,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 // talker writes numbered packets to a track, paced, until the test ends: each carries its number and when it was sent.
 type talker struct {
 	track   *client.LocalTrack
-	layers  int
+	layers  atomic.Int32
 	video   bool
 	sent    atomic.Uint32 // packets of one layer
 	keys    atomic.Int32  // key frames sent
@@ -257,7 +257,7 @@ const frameEvery = 10 * time.Millisecond // what every packet of a talker stands
 // talk starts a talker on a track.
 func talk(t *testing.T, track *client.LocalTrack, change func(*talker)) *talker {
 	t.Helper()
-	w := &talker{track: track, layers: 1, from: 65500, base: 1 << 31, video: track.Source() == wire.Camera || track.Source() == wire.Screen}
+	w := &talker{track: track, from: 65500, base: 1 << 31, video: track.Source() == wire.Camera || track.Source() == wire.Screen}
 	if change != nil {
 		change(w)
 	}
@@ -290,7 +290,7 @@ func (w *talker) run(ctx context.Context, t *testing.T) {
 		if w.silent.Load() || w.track.Layers() == 0 {
 			continue
 		}
-		for layer := range max(1, min(w.layers, w.track.Layers())) {
+		for layer := range max(1, min(int(w.layers.Load()), w.track.Layers())) {
 			p := w.packet(n, layer, key)
 			if err := w.track.WriteLayer(layer, p); err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 				t.Logf("write: %v", err)

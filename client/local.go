@@ -38,14 +38,6 @@ type LocalTrack struct {
 	packetize rtp.Packetizer
 }
 
-// binding is a track in its m-line.
-type binding struct {
-	mid    string
-	sender *webrtc.RTPSender
-	ids    map[string]uint8 // header extensions by URI
-	layers []*webrtc.TrackLocalStaticRTP
-}
-
 func newLocalTrack(p Publication) (*LocalTrack, error) {
 	name := strings.ToLower(p.Codec)
 	sound := p.Source == wire.Microphone || p.Source == wire.ScreenAudio
@@ -156,89 +148,142 @@ func (t *LocalTrack) WriteFrame(frame []byte, lasts time.Duration) error {
 	return nil
 }
 
-func (t *LocalTrack) attachedTo(mid string) bool {
-	b := t.bound.Load()
-	return b != nil && b.mid == mid
+// end lets go of the m-line, which the server offers inactive next.
+func (t *LocalTrack) end() {
+	if b := t.bound.Swap(nil); b != nil {
+		b.owner.CompareAndSwap(t, nil)
+	}
+	t.feedback.close()
 }
 
-// attach makes the track that of the transceiver's m-line. rids are the layers the server asks for.
-func (t *LocalTrack) attach(m *media, x *webrtc.RTPTransceiver, rids []string) error {
-	if err := x.SetCodecPreferences(t.codec.preference()); err != nil {
-		return err
+// binding is what sends in an m-line, for one track after the other.
+type binding struct {
+	mid    string
+	sender *webrtc.RTPSender
+	ids    map[string]uint8 // header extensions by URI
+	layers []*webrtc.TrackLocalStaticRTP
+	rids   []string
+	codec  webrtc.PayloadType
+	owner  atomic.Pointer[LocalTrack]
+	dead   bool // the m-line was inactive meanwhile
+}
+
+// carry makes the m-line that of t, with the layers that the server asks for. The binding before it may be nil.
+func (b *binding) carry(m *media, mid string, t *LocalTrack, rids []string) (*binding, error) {
+	if b != nil && b.owner.Load() == t {
+		return b, nil
 	}
-	b := &binding{mid: x.Mid(), ids: map[string]uint8{}}
+	i := slices.IndexFunc(m.pc.GetTransceivers(), func(x *webrtc.RTPTransceiver) bool { return x.Mid() == mid })
+	if i < 0 {
+		return nil, fmt.Errorf("no transceiver for section %s", mid)
+	}
+	x := m.pc.GetTransceivers()[i]
+	if err := x.SetCodecPreferences(t.codec.preference()); err != nil {
+		return nil, err
+	}
+	if b != nil && !b.dead && b.codec == t.codec.PayloadType && slices.Equal(b.rids, rids) {
+		b.take(t) // one ended and another began between two offers
+		return b, nil
+	}
+	if b != nil && !b.dead {
+		if len(b.layers) > 1 || len(rids) > 1 {
+			return nil, errors.New("layers cannot change while an m-line is in use")
+		}
+		l, err := layer(t, "")
+		if err != nil {
+			return nil, err
+		}
+		if err := b.sender.ReplaceTrack(l); err != nil {
+			return nil, err
+		}
+		b.layers, b.codec = []*webrtc.TrackLocalStaticRTP{l}, t.codec.PayloadType
+		b.take(t)
+		return b, nil
+	}
+	if b != nil {
+		// It takes the dead sender away and then complains about the direction of the transceiver.
+		_ = m.pc.RemoveTrack(b.sender)
+	}
+	return newBinding(m, x, t, rids)
+}
+
+func layer(t *LocalTrack, rid string) (*webrtc.TrackLocalStaticRTP, error) {
+	// One id for all layers: they are encodings of one track.
+	return webrtc.NewTrackLocalStaticRTP(t.codec.RTPCodecCapability, string(t.source), "sotto", webrtc.WithRTPStreamID(rid))
+}
+
+func newBinding(m *media, x *webrtc.RTPTransceiver, t *LocalTrack, rids []string) (*binding, error) {
+	b := &binding{mid: x.Mid(), ids: map[string]uint8{}, rids: rids, codec: t.codec.PayloadType}
 	if len(rids) == 0 {
 		rids = []string{""}
 	}
 	for _, rid := range rids {
-		// One id for all layers: they are encodings of one track.
-		l, err := webrtc.NewTrackLocalStaticRTP(t.codec.RTPCodecCapability, string(t.source), "sotto", webrtc.WithRTPStreamID(rid))
+		l, err := layer(t, rid)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b.layers = append(b.layers, l)
 	}
+	// AddTrack takes the first m-line that has no sender yet, and they are gone through in order.
 	var err error
-	if b.sender, err = m.api.NewRTPSender(b.layers[0], m.pc.SCTP().Transport()); err != nil {
-		return err
+	if b.sender, err = m.pc.AddTrack(b.layers[0]); err != nil {
+		return nil, err
 	}
-	if err := x.SetSender(b.sender, b.layers[0]); err != nil {
-		return err
+	if x.Sender() != b.sender {
+		return nil, fmt.Errorf("section %s did not get the sender that was made for it", b.mid)
 	}
 	for _, l := range b.layers[1:] {
 		if err := b.sender.AddEncoding(l); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, e := range b.sender.GetParameters().HeaderExtensions {
 		b.ids[e.URI] = uint8(e.ID)
 	}
-	t.bound.Store(b)
+	b.take(t)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, l := range b.layers {
-		m.goes(func() { t.listen(b.sender, l.RID()) })
+		m.goes(func() { b.listen(l.RID()) })
 	}
-	return nil
+	return b, nil
 }
 
-// listen reads the RTCP about one layer.
-func (t *LocalTrack) listen(s *webrtc.RTPSender, rid string) {
+func (b *binding) take(t *LocalTrack) {
+	b.owner.Store(t)
+	t.bound.Store(b)
+}
+
+// listen reads the RTCP about one layer, for whoever owns it.
+func (b *binding) listen(rid string) {
 	for {
 		var packets []rtcp.Packet
 		var err error
 		if rid == "" {
-			packets, _, err = s.ReadRTCP()
+			packets, _, err = b.sender.ReadRTCP()
 		} else {
-			packets, _, err = s.ReadSimulcastRTCP(rid)
+			packets, _, err = b.sender.ReadSimulcastRTCP(rid)
 		}
 		if err != nil {
 			return
 		}
-		for _, p := range packets {
-			switch p.(type) {
-			case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
-				select {
-				case t.keys <- struct{}{}:
-				default:
-				}
-			}
-			t.feedback.put(p)
+		if t := b.owner.Load(); t != nil {
+			t.heard(packets)
 		}
 	}
 }
 
-// end stops the track.
-func (t *LocalTrack) end() error {
-	var err error
-	if b := t.bound.Swap(nil); b != nil {
-		err = b.sender.Stop()
+func (t *LocalTrack) heard(packets []rtcp.Packet) {
+	for _, p := range packets {
+		switch p.(type) {
+		case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
+			select {
+			case t.keys <- struct{}{}:
+			default:
+			}
+		}
+		t.feedback.put(p)
 	}
-	t.feedback.close()
-	if err != nil {
-		return fmt.Errorf("client: stop %s: %w", t.source, err)
-	}
-	return nil
 }
 
 // layers returns the rids that an m-line of the offer asks for, in its order (RFC 8853 §5.1).

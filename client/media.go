@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,20 +31,22 @@ type media struct {
 	pc     *webrtc.PeerConnection
 	mux    ice.UDPMux // nil without Config.Conn
 	offers *queue[*wire.Offer]
+	began  time.Time
 
 	mu      sync.Mutex
-	ctx     context.Context // of the goroutines below; nil before begin
 	closed  bool
 	locals  map[wire.Source]*LocalTrack
 	slots   map[string]*slot
+	bound   map[string]*binding // of negotiate alone, by m-line
+	gaps    chan struct{}       // a slot misses packets
 	state   webrtc.PeerConnectionState
 	changed chan struct{} // closed when state changes, and made anew
 }
 
 func newMedia(c *Client) (*media, error) {
 	m := &media{
-		c: c, offers: newQueue[*wire.Offer](queuedOffers), locals: map[wire.Source]*LocalTrack{}, slots: map[string]*slot{},
-		changed: make(chan struct{}),
+		c: c, began: time.Now(), offers: newQueue[*wire.Offer](queuedOffers), locals: map[wire.Source]*LocalTrack{}, slots: map[string]*slot{},
+		bound: map[string]*binding{}, gaps: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	engine := &webrtc.MediaEngine{}
 	if err := register(engine); err != nil {
@@ -103,13 +104,6 @@ func (m *media) closeMux() error {
 		return nil
 	}
 	return m.mux.Close()
-}
-
-// begin allows goroutines.
-func (m *media) begin(ctx context.Context) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.ctx = ctx
 }
 
 // goes starts a goroutine of the client, unless it is too late. The lock is held.
@@ -193,13 +187,13 @@ func (m *media) add(p Publication) (*LocalTrack, error) {
 	return t, nil
 }
 
-func (m *media) remove(t *LocalTrack) error {
+func (m *media) remove(t *LocalTrack) {
 	m.mu.Lock()
 	if m.locals[t.source] == t {
 		delete(m.locals, t.source)
 	}
 	m.mu.Unlock()
-	return t.end()
+	t.end()
 }
 
 func (m *media) local(s wire.Source) *LocalTrack {
@@ -270,25 +264,24 @@ func (m *media) attach(o *wire.Offer) error {
 	if err != nil {
 		return fmt.Errorf("read the offer: %w", err)
 	}
-	for _, section := range o.Sections {
+	for i, section := range o.Sections {
+		b := m.bound[section.MID]
 		if section.Source == "" {
+			if b != nil {
+				b.dead = true // pion has stopped what was there: the m-line is inactive
+			}
 			continue
 		}
 		t := m.local(section.Source)
-		if t == nil || t.attachedTo(section.MID) {
-			continue
-		}
-		i := slices.IndexFunc(m.pc.GetTransceivers(), func(x *webrtc.RTPTransceiver) bool { return x.Mid() == section.MID })
-		if i < 0 {
-			return fmt.Errorf("no transceiver for section %s", section.MID)
-		}
-		var rids []string
-		for _, d := range parsed.MediaDescriptions {
-			if mid, _ := d.Attribute("mid"); mid == section.MID {
-				rids = layers(d.Attributes)
+		if t == nil { // withdrawn meanwhile; the m-line needs a sender nevertheless, or the next one would get it
+			if t, err = newLocalTrack(Publication{Source: section.Source}); err != nil {
+				return err
 			}
 		}
-		if err := t.attach(m, m.pc.GetTransceivers()[i], rids); err != nil {
+		if i >= len(parsed.MediaDescriptions) {
+			return fmt.Errorf("the offer has %d m-lines and %d sections", len(parsed.MediaDescriptions), len(o.Sections))
+		}
+		if m.bound[section.MID], err = b.carry(m, section.MID, t, layers(parsed.MediaDescriptions[i].Attributes)); err != nil {
 			return fmt.Errorf("%s: %w", section.Source, err)
 		}
 	}
@@ -355,6 +348,3 @@ func (c *Client) Slots() map[string]uint32 {
 	}
 	return out
 }
-
-// nackInterval is how often lost packets are asked for.
-const nackInterval = 50 * time.Millisecond

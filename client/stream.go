@@ -1,9 +1,12 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/pion/rtp"
 	"github.com/pion/webrtc/v4"
 
+	irtcp "github.com/sotto-edge/sotto/sfu/rtcp"
 	"github.com/sotto-edge/sotto/signaling/wire"
 )
 
@@ -69,6 +73,9 @@ type slot struct {
 	bound  wire.Slot
 	stream *Stream  // nil while nothing plays
 	early  []Packet // of what will play
+
+	reception irtcp.Reception
+	nack      *irtcp.NACKGenerator // nil where nothing is asked for again
 }
 
 // bind follows a change of what plays.
@@ -110,9 +117,30 @@ func (s *slot) end() {
 	}
 }
 
-func (s *slot) take(p Packet) {
+// take passes a packet on, once: what is asked for twice may come twice.
+func (s *slot) take(p Packet, clockRate uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.m.now()
+	var ext int64
+	var status irtcp.Status
+	if p.Repaired {
+		ext, status = s.reception.Repaired(p.SequenceNumber)
+	} else {
+		ext, status = s.reception.Update(p.SequenceNumber, p.Timestamp, clockRate, now)
+	}
+	if status == irtcp.Duplicate {
+		return
+	}
+	if s.nack != nil {
+		s.nack.Received(ext, now)
+		if s.nack.Next() != math.MaxInt64 {
+			select {
+			case s.m.gaps <- struct{}{}:
+			default:
+			}
+		}
+	}
 	switch {
 	case s.stream != nil:
 		s.stream.packets.put(p)
@@ -126,12 +154,17 @@ const hopeless = 100
 
 // read takes packets until the slot is closed.
 func (s *slot) read(track *webrtc.TrackRemote) {
+	if track.Kind() == webrtc.RTPCodecTypeVideo && !s.m.c.cfg.NoFeedback {
+		s.mu.Lock()
+		s.nack = new(irtcp.NACKGenerator)
+		s.mu.Unlock()
+	}
 	errs := 0
 	for {
 		p, err := s.next(track)
 		if err == nil {
 			errs = 0
-			s.take(p)
+			s.take(p, track.Codec().ClockRate)
 			continue
 		}
 		if errs++; errs > hopeless || errors.Is(err, io.EOF) {
@@ -151,4 +184,63 @@ func (s *slot) next(track *webrtc.TrackRemote) (Packet, error) {
 		return Packet{}, fmt.Errorf("client: %w", err)
 	}
 	return p, nil
+}
+
+// now is monotonic nanoseconds, never 0.
+func (m *media) now() int64 { return int64(time.Since(m.began)) + 1 }
+
+// repair asks for lost packets when it is time to, for all slots.
+func (m *media) repair(ctx context.Context) {
+	due := time.NewTimer(0)
+	defer due.Stop()
+	seqs := make([]uint16, 0, 128)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.gaps:
+		case <-due.C:
+		}
+		m.mu.Lock()
+		slots := make([]*slot, 0, len(m.slots))
+		for _, s := range m.slots {
+			slots = append(slots, s)
+		}
+		m.mu.Unlock()
+		next := int64(math.MaxInt64)
+		for _, s := range slots {
+			next = min(next, s.ask(seqs))
+		}
+		if next != math.MaxInt64 {
+			due.Reset(time.Duration(max(0, next-m.now())))
+		}
+	}
+}
+
+// ask requests what is due, and returns when there is more to do.
+func (s *slot) ask(seqs []uint16) (next int64) {
+	s.mu.Lock()
+	if s.nack == nil {
+		s.mu.Unlock()
+		return math.MaxInt64
+	}
+	seqs = s.nack.Missing(s.m.now(), s.m.roundTrip(), seqs)
+	next = s.nack.Next()
+	s.mu.Unlock()
+	if len(seqs) > 0 {
+		err := s.m.c.WriteRTCP(&rtcp.TransportLayerNack{MediaSSRC: s.ssrc.Load(), Nacks: rtcp.NackPairsFromSequenceNumbers(seqs)})
+		if err != nil {
+			s.m.c.log.Debug("client: ask for packets", slog.Any("error", err))
+		}
+	}
+	return next
+}
+
+// roundTrip returns the last round trip time that ICE has measured, in nanoseconds; 0: none.
+func (m *media) roundTrip() int64 {
+	st, ok := m.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePairStats()
+	if !ok {
+		return 0
+	}
+	return int64(st.CurrentRoundTripTime * float64(time.Second))
 }
