@@ -14,6 +14,7 @@ import (
 
 	"github.com/sotto-edge/sotto/perc/srtp"
 	"github.com/sotto-edge/sotto/sfu/transport"
+	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 // move takes a checkpoint as another process would get it.
@@ -33,14 +34,14 @@ func TestCheckpointRoundTrip(t *testing.T) {
 		"used": func(w *world, n *node, s *transport.Session, c *client) {
 			for i := range uint64(100) {
 				send(w.t, s, 65500+i, "x")
-				n.deliver(c.addr, c.packet("y"))
+				n.deliver(c.Addr, c.packet("y"))
 			}
 			w.run(12345 * time.Millisecond)
 		},
 		"restarting": func(w *world, n *node, s *transport.Session, c *client) {
 			s.Restart()
 			d := c.also(3000)
-			n.deliver(d.addr, d.request())
+			n.deliver(d.Addr, d.Request())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,12 +75,12 @@ func TestCheckpointBeforeConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := w.client(b, 1000, r.Local())
-	if err := r.SetRemote(c.remote(), w.now); err != nil {
+	if err := r.SetRemote(c.Remote(), w.now); err != nil {
 		t.Fatal(err)
 	}
-	b.deliver(c.addr, c.request())
-	b.deliver(c.addr, clientHello)
-	if len(b.shaker.started) != 1 {
+	b.deliver(c.Addr, c.Request())
+	b.deliver(c.Addr, transporttest.ClientHello)
+	if len(b.shaker.Started) != 1 {
 		t.Error("restored session cannot begin")
 	}
 }
@@ -104,7 +105,7 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Errorf("DuplicateRestores = %d", got)
 	}
 	// The refused ones have not hurt the original.
-	a.deliver(c.addr, c.packet("still"))
+	a.deliver(c.Addr, c.packet("still"))
 	if len(a.handler.rtp) != 1 {
 		t.Error("original session damaged")
 	}
@@ -155,8 +156,8 @@ func TestStandby(t *testing.T) {
 		t.Error("standby claims to be more than it is")
 	}
 	// It answers checks, makes its own, never nominates, and sends or takes no media.
-	c.checks = nil
-	b.deliver(c.addr, c.request())
+	c.Checks = nil
+	b.deliver(c.Addr, c.Request())
 	w.run(20 * time.Second)
 	if !r.Validated() {
 		t.Error("pair not validated")
@@ -173,9 +174,9 @@ func TestStandby(t *testing.T) {
 	if n < 7 || n > 11 {
 		t.Errorf("%d checks in 20 s", n)
 	}
-	b.deliver(c.addr, c.packet("x"))
-	b.deliver(c.addr, clientHello)
-	if len(b.handler.rtp) != 0 || len(b.shaker.started) != 0 || trySend(t, r, 500, "x") == nil {
+	b.deliver(c.Addr, c.packet("x"))
+	b.deliver(c.Addr, transporttest.ClientHello)
+	if len(b.handler.rtp) != 0 || len(b.shaker.Started) != 0 || trySend(t, r, 500, "x") == nil {
 		t.Error("standby takes part")
 	}
 	if got := b.mux.Counters(); got.NotActive != 1 || got.DTLSUnexpected != 1 {
@@ -185,8 +186,8 @@ func TestStandby(t *testing.T) {
 	// Takeover: nominated every 20 ms until answered, with a higher value, and media at
 	// once.
 	a.dead = true
-	c.deaf = true
-	c.checks = nil
+	c.Deaf = true
+	c.Checks = nil
 	c.moveTo(b)
 	c.every = 0
 	start := w.now
@@ -199,22 +200,22 @@ func TestStandby(t *testing.T) {
 	send(t, r, 500, "go on")
 	w.pump()
 	w.run(110 * time.Millisecond)
-	if len(c.checks) != 6 {
-		t.Errorf("%d nominations in 110 ms", len(c.checks))
+	if len(c.Checks) != 6 {
+		t.Errorf("%d nominations in 110 ms", len(c.Checks))
 	}
-	for i, k := range c.checks {
-		if !k.useCandidate || k.nomination <= 1 || k.at != start+int64(i)*20*ms {
+	for i, k := range c.Checks {
+		if !k.UseCandidate || k.Nomination <= 1 || k.At != start+int64(i)*20*ms {
 			t.Errorf("nomination %+v", k)
 		}
 	}
-	c.deaf = false
+	c.Deaf = false
 	w.run(20 * time.Millisecond)
-	seen := len(c.checks)
+	seen := len(c.Checks)
 	w.run(time.Second)
-	if len(c.checks) != seen {
+	if len(c.Checks) != seen {
 		t.Error("nominates on after the answer")
 	}
-	b.deliver(c.addr, c.packet("y"))
+	b.deliver(c.Addr, c.packet("y"))
 	if len(b.handler.rtp) != 1 {
 		t.Error("nothing received after the takeover")
 	}
@@ -240,10 +241,10 @@ func TestActivateBlind(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.run(50 * time.Millisecond)
-	if !r.Validated() || c.last().nomination <= 1 {
+	if !r.Validated() || c.LastCheck().Nomination <= 1 {
 		t.Error("client not reached")
 	}
-	b.deliver(c.addr, c.packet("x"))
+	b.deliver(c.Addr, c.packet("x"))
 	if len(b.handler.rtp) != 1 {
 		t.Error("nothing received")
 	}
@@ -258,7 +259,7 @@ func TestActivateBlind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.deaf = true
+	c.Deaf = true
 	_ = r.Activate(w.now)
 	w.run(29 * time.Second)
 	if r.State() == transport.StateFailed {
@@ -278,7 +279,7 @@ func TestUpdate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.deliver(c.addr, c.request())
+	b.deliver(c.Addr, c.Request())
 	for i := range uint64(10) {
 		send(t, s, i, "x")
 	}
@@ -316,8 +317,8 @@ func TestFreeze(t *testing.T) {
 	if trySend(t, s, 1, "x") == nil {
 		t.Error("frozen session sends")
 	}
-	n.deliver(c.addr, c.packet("x"))
-	n.deliver(c.addr, c.request())
+	n.deliver(c.Addr, c.packet("x"))
+	n.deliver(c.Addr, c.Request())
 	w.run(time.Minute)
 	if len(n.handler.rtp) != 0 || n.moved != len(n.out.sent) {
 		t.Error("frozen session lives")
@@ -343,7 +344,7 @@ func TestTwentyRestores(t *testing.T) {
 	for _, p := range []srtp.Profile{srtp.AEADAES128GCM, srtp.AES128CMHMACSHA1_80} {
 		t.Run(p.String(), func(t *testing.T) {
 			w := newWorld(t)
-			rnd := rand.New(newSeeded(3))
+			rnd := rand.New(transporttest.NewSeeded(3))
 			n := w.node(1)
 			s, c := w.connect(n, 77, 1000, p)
 			used := make(map[uint64]bool)
@@ -359,12 +360,12 @@ func TestTwentyRestores(t *testing.T) {
 					next++
 				}
 				w.pump()
-				for _, b := range c.other {
+				for _, b := range c.Other {
 					if _, _, err := c.open(b); err != nil {
 						t.Fatalf("packet %d after restore: %v", sequence(b), err)
 					}
 				}
-				c.other = nil
+				c.Other = nil
 			}
 			emit(s, 50)
 			var replay []byte
@@ -378,7 +379,7 @@ func TestTwentyRestores(t *testing.T) {
 				cp := move(s, w.now)
 				emit(s, rnd.IntN(lease)) // after the checkpoint, within the lease
 				old := c.packet("before")
-				n.deliver(c.addr, old)
+				n.deliver(c.Addr, old)
 
 				m := w.node(byte(i + 2))
 				r, err := m.mux.Restore(cp, transport.RestoreOptions{Skip: lease, Standby: true}, w.now)
@@ -387,7 +388,7 @@ func TestTwentyRestores(t *testing.T) {
 				}
 				n.dead = true
 				c.moveTo(m)
-				m.deliver(c.addr, c.request())
+				m.deliver(c.Addr, c.Request())
 				if err := r.Activate(w.now); err != nil {
 					t.Fatal(err)
 				}
@@ -406,11 +407,11 @@ func TestTwentyRestores(t *testing.T) {
 				emit(r, 10)
 				// Upwards: what the dead node has opened after the checkpoint opens once here,
 				// then no more; new packets open.
-				m.deliver(c.addr, old)
-				m.deliver(c.addr, old)
-				m.deliver(c.addr, c.packet("after"))
+				m.deliver(c.Addr, old)
+				m.deliver(c.Addr, old)
+				m.deliver(c.Addr, c.packet("after"))
 				if replay != nil {
-					m.deliver(c.addr, replay)
+					m.deliver(c.Addr, replay)
 				}
 				if got := len(m.handler.rtp); got != 2 {
 					t.Fatalf("restore %d: %d packets opened, want 2", i, got)
@@ -428,12 +429,12 @@ func TestSealedTypes(t *testing.T) {
 	n := w.node(1)
 	s, _ := w.connect(n, 77, 1000, gcm)
 	cp := s.Checkpoint(w.now)
-	secrets := []string{string(secretKey), s.Local().Pwd, fmt.Sprint([]byte(s.Local().Pwd)), fmt.Sprintf("%x", s.Local().Pwd)}
+	secrets := []string{string(transporttest.Secret), s.Local().Pwd, fmt.Sprint([]byte(s.Local().Pwd)), fmt.Sprintf("%x", s.Local().Pwd)}
 	for _, v := range []any{
-		cp, &cp, ufragKey(t),
+		cp, &cp, transporttest.UfragKey(t),
 		struct{ C transport.Checkpoint }{cp},
 		[]transport.Checkpoint{cp},
-		transport.Config{Secret: ufragKey(t)},
+		transport.Config{Secret: transporttest.UfragKey(t)},
 		map[string]any{"k": cp},
 	} {
 		var out strings.Builder
@@ -471,7 +472,7 @@ func FuzzRestoreCheckpoint(f *testing.F) {
 	f.Add(bytes.Clone(s.Checkpoint(w.now).Expose()), uint16(0), false)
 	for i := range uint64(40) {
 		send(f, s, i*3, "x")
-		n.deliver(c.addr, c.packet("y"))
+		n.deliver(c.Addr, c.packet("y"))
 	}
 	s.Restart()
 	f.Add(bytes.Clone(s.Checkpoint(w.now).Expose()), uint16(512), true)

@@ -12,6 +12,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/sfu/transport"
+	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 type noRandom struct{}
@@ -19,7 +20,7 @@ type noRandom struct{}
 func (noRandom) Read([]byte) (int, error) { return 0, errors.New("no randomness") }
 
 func TestConfigIsChecked(t *testing.T) {
-	good := transport.Config{Secret: ufragKey(t), Pool: pktbuf.NewPool(1)}
+	good := transport.Config{Secret: transporttest.UfragKey(t), Pool: pktbuf.NewPool(1)}
 	if _, err := transport.NewMux(good, &null{}, &echo{}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -91,26 +92,26 @@ func TestIPv6(t *testing.T) {
 		t.Error("figures before there are any")
 	}
 	c := w.client(n, 1000, s.Local())
-	delete(w.clients, c.addr)
-	c.addr = netip.MustParseAddrPort("[2001:db8::1]:1000")
-	w.clients[c.addr] = c
+	delete(w.clients, c.Addr)
+	c.Addr = netip.MustParseAddrPort("[2001:db8::1]:1000")
+	w.clients[c.Addr] = c
 	local := netip.MustParseAddr("2001:db8::2")
-	if err := s.SetRemote(c.remote(), w.now); err != nil {
+	if err := s.SetRemote(c.Remote(), w.now); err != nil {
 		t.Fatal(err)
 	}
-	n.receive(c.addr, local, c.request())
+	n.receive(c.Addr, local, c.Request())
 	w.now += 30 * ms // the way there and back
 	w.pump()
 	w.now += 10 * ms
 	w.pump()
-	n.receive(c.addr, local, clientHello)
-	keys, _, _ := exchange(t, gcm, 1)
+	n.receive(c.Addr, local, transporttest.ClientHello)
+	keys, _, _ := transporttest.Exchange(t, gcm, 1)
 	n.mux.HandshakeDone(1, keys, w.now)
-	if p, ok := s.Path(); !ok || p != (udp.Path{Remote: c.addr, Local: local}) {
+	if p, ok := s.Path(); !ok || p != (udp.Path{Remote: c.Addr, Local: local}) {
 		t.Fatalf("path %v", p)
 	}
-	if s.Cipher() != gcm.String() || c.responses[0].addr != c.addr {
-		t.Errorf("cipher %q, mapped address %v", s.Cipher(), c.responses[0].addr)
+	if s.Cipher() != gcm.String() || c.Responses[0].Addr != c.Addr {
+		t.Errorf("cipher %q, mapped address %v", s.Cipher(), c.Responses[0].Addr)
 	}
 	first := move(s, w.now)
 	m := w.node(2)
@@ -118,7 +119,7 @@ func TestIPv6(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, _ := r.Path(); p.Remote != c.addr || p.Local != local {
+	if p, _ := r.Path(); p.Remote != c.Addr || p.Local != local {
 		t.Errorf("restored path %v", p)
 	}
 	if !bytes.Equal(first.Expose(), r.Checkpoint(w.now).Expose()) {
@@ -130,13 +131,13 @@ func TestRTT(t *testing.T) {
 	w := newWorld(t)
 	n := w.node(1)
 	s, c := w.connect(n, 1, 1000, gcm)
-	c.deaf = true // answers by hand, 40 ms late
+	c.Deaf = true // answers by hand, 40 ms late
 	w.run(3 * time.Second)
-	k := c.last()
-	w.run(40*time.Millisecond - time.Duration(w.now-k.at))
-	n.deliver(c.addr, c.answer(k.tx, c.key))
+	k := c.LastCheck()
+	w.run(40*time.Millisecond - time.Duration(w.now-k.At))
+	n.deliver(c.Addr, c.Answer(k.Tx, c.Key))
 	if got := s.RTT(); got != 40*ms {
-		t.Logf("checks %+v", c.checks)
+		t.Logf("checks %+v", c.Checks)
 		t.Errorf("RTT = %v", time.Duration(got))
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/binary"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/perc/srtp"
 	"github.com/sotto-edge/sotto/sfu/transport"
+	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 const (
@@ -23,15 +23,7 @@ const (
 	sec = int64(time.Second)
 )
 
-var (
-	clientIP  = netip.MustParseAddr("198.18.1.1")
-	secretKey = []byte("0123456789abcdef0123456789abcdef")
-)
-
-// seeded is a deterministic source of randomness.
-type seeded struct{ *rand.ChaCha8 }
-
-func newSeeded(n byte) seeded { return seeded{rand.NewChaCha8([32]byte{n})} }
+var clientIP = netip.MustParseAddr("198.18.1.1")
 
 // datagram is one that the server sent.
 type datagram struct {
@@ -81,27 +73,6 @@ func (r *recorder) State(s *transport.Session, st transport.State, _ int64) {
 	}
 }
 
-// shaker is a Handshaker that only notes what it is asked.
-type shaker struct {
-	full      bool
-	started   []transport.SessionID
-	delivered [][]byte
-	ended     []transport.SessionID
-}
-
-func (h *shaker) Start(id transport.SessionID, _ transport.Fingerprint) bool {
-	if h.full {
-		return false
-	}
-	h.started = append(h.started, id)
-	return true
-}
-
-func (h *shaker) Deliver(_ transport.SessionID, b []byte) {
-	h.delivered = append(h.delivered, slices.Clone(b))
-}
-func (h *shaker) End(id transport.SessionID) { h.ended = append(h.ended, id) }
-
 // node is one server: a Mux with a memory around it.
 type node struct {
 	world   *world
@@ -109,7 +80,7 @@ type node struct {
 	mux     *transport.Mux
 	out     *memory
 	handler *recorder
-	shaker  *shaker
+	shaker  *transporttest.Shaker
 	pool    *pktbuf.Pool
 	moved   int // of out.sent, delivered
 	dead    bool
@@ -131,22 +102,13 @@ func newWorld(t testing.TB) *world {
 	}
 }
 
-func ufragKey(t testing.TB) transport.UfragKey {
-	t.Helper()
-	k, err := transport.NewUfragKey(secretKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
-}
-
 // node adds a server. Its address is the one in the candidate.
 func (w *world) node(n byte, change ...func(*transport.Config)) *node {
 	w.t.Helper()
 	a := netip.AddrFrom4([4]byte{198, 18, 0, n})
-	nd := &node{world: w, ip: a, out: &memory{now: &w.now}, handler: &recorder{}, shaker: &shaker{}, pool: pktbuf.NewPool(64)}
+	nd := &node{world: w, ip: a, out: &memory{now: &w.now}, handler: &recorder{}, shaker: &transporttest.Shaker{}, pool: pktbuf.NewPool(64)}
 	cfg := transport.Config{
-		Node: uint16(n), Secret: ufragKey(w.t), Pool: nd.pool, Rand: newSeeded(n),
+		Node: uint16(n), Secret: transporttest.UfragKey(w.t), Pool: nd.pool, Rand: transporttest.NewSeeded(n),
 		Candidates: []transport.Candidate{{Addr: netip.AddrPortFrom(a, 3478), Priority: 2130706431}},
 	}
 	for _, f := range change {
@@ -183,8 +145,8 @@ func (w *world) pump() {
 				moved = true
 				d := n.out.sent[n.moved]
 				if c := w.clients[d.path.Remote]; c != nil {
-					for _, b := range c.receive(d.data, w.now) {
-						n.receive(c.addr, d.path.Local, b)
+					for _, b := range c.Receive(d.data, w.now) {
+						n.receive(c.Addr, d.path.Local, b)
 					}
 				}
 			}
@@ -221,7 +183,7 @@ func (w *world) run(d time.Duration) {
 		for _, c := range w.clients {
 			if c.every > 0 && c.next <= w.now {
 				c.next = w.now + c.every
-				c.node.deliver(c.addr, c.request())
+				c.node.deliver(c.Addr, c.Request())
 			}
 		}
 		if next == end {
@@ -230,170 +192,37 @@ func (w *world) run(d time.Duration) {
 	}
 }
 
-// check is what a client saw of one of the server's Binding requests.
-type check struct {
-	at           int64
-	tx           stun.TxID
-	useCandidate bool
-	nomination   uint32
-	username     string
-	tieBreaker   uint64
-}
-
-// client is an ICE agent, controlled, with one address.
+// client is an ICE agent with SRTP contexts, on a node.
 type client struct {
-	w          *world
-	node       *node
-	addr       netip.AddrPort
-	ufrag, pwd string
-	key        *stun.Key
-	server     transport.LocalParams
-	serverKey  *stun.Key
-	priority   uint32
-	deaf       bool // answers nothing
-	refuse     int  // answers with that code
-	every      int64
-	next       int64
-	txs        byte
+	transporttest.Agent
+	w     *world
+	node  *node
+	every int64 // between its Binding requests, 0: it makes none
+	next  int64
 
-	checks    []check
-	responses []response
-	other     [][]byte // not STUN
-	send      *srtp.Context
-	recv      *srtp.Context
-	seq       uint64
-}
-
-type response struct {
-	typ  stun.Type
-	tx   stun.TxID
-	code int
-	addr netip.AddrPort
-	ok   bool // integrity
-	raw  []byte
+	send *srtp.Context
+	recv *srtp.Context
+	seq  uint64
 }
 
 // client adds a client that knows the server's credentials.
 func (w *world) client(n *node, port uint16, server transport.LocalParams) *client {
 	c := &client{
-		w: w, node: n, addr: netip.AddrPortFrom(clientIP, port),
-		ufrag: "clnt", pwd: "clientpassword22charsX", priority: 1845494271,
+		w: w, node: n,
+		Agent: transporttest.NewAgent(w.t, netip.AddrPortFrom(clientIP, port), netip.AddrPortFrom(n.ip, 3478), server),
 	}
-	c.key = stun.NewKey(c.pwd)
-	c.learn(server)
-	w.clients[c.addr] = c
+	w.clients[c.Addr] = c
 	return c
-}
-
-func (c *client) learn(server transport.LocalParams) {
-	c.server, c.serverKey = server, stun.NewKey(server.Pwd)
 }
 
 // also is the same client at another address.
 func (c *client) also(port uint16) *client {
 	d := *c
-	d.addr = netip.AddrPortFrom(clientIP, port)
+	d.Addr = netip.AddrPortFrom(clientIP, port)
 	d.every = 0
-	d.checks, d.responses, d.other = nil, nil, nil
-	c.w.clients[d.addr] = &d
+	d.Checks, d.Responses, d.Other = nil, nil, nil
+	c.w.clients[d.Addr] = &d
 	return &d
-}
-
-func (c *client) remote() transport.RemoteParams {
-	return transport.RemoteParams{Ufrag: c.ufrag, Pwd: c.pwd, Fingerprint: transport.FingerprintOf([]byte("certificate"))}
-}
-
-// request makes a Binding request; change may add to it before it is closed.
-func (c *client) request(change ...func(*stun.Builder)) []byte {
-	c.txs++
-	b := stun.Append(nil, stun.BindingRequest, stun.TxID{byte(c.addr.Port()), byte(c.addr.Port() >> 8), c.txs})
-	b.Username(c.server.Ufrag + ":" + c.ufrag)
-	b.Priority(c.priority)
-	b.ICEControlled(7)
-	for _, f := range change {
-		f(&b)
-	}
-	return b.End(c.serverKey, true)
-}
-
-func (c *client) receive(b []byte, now int64) (replies [][]byte) {
-	if udp.Classify(b) != udp.KindSTUN {
-		c.other = append(c.other, slices.Clone(b))
-		return nil
-	}
-	var m stun.Message
-	if err := m.Parse(b); err != nil {
-		c.w.t.Errorf("server sent malformed STUN: %v", err)
-		return nil
-	}
-	if m.Type != stun.BindingRequest {
-		r := response{typ: m.Type, tx: m.Tx, ok: m.CheckIntegrity(c.serverKey), raw: slices.Clone(b)}
-		r.code, _ = m.ErrorCode()
-		r.addr, _ = m.XORMappedAddress()
-		c.responses = append(c.responses, r)
-		return nil
-	}
-	k := check{at: now, tx: m.Tx, useCandidate: m.UseCandidate()}
-	k.nomination, _ = m.Nomination()
-	k.tieBreaker, _ = m.ICEControlling()
-	u, _ := m.Username()
-	k.username = string(u)
-	if !m.CheckIntegrity(c.key) {
-		c.w.t.Errorf("check with wrong integrity for %q", u)
-	}
-	c.checks = append(c.checks, k)
-	if c.deaf {
-		return nil
-	}
-	return [][]byte{c.answer(m.Tx, c.key)}
-}
-
-func (c *client) answer(tx stun.TxID, k *stun.Key) []byte {
-	if c.refuse != 0 {
-		b := stun.Append(nil, stun.BindingError, tx)
-		b.ErrorCode(c.refuse, "no")
-		return b.End(k, true)
-	}
-	b := stun.Append(nil, stun.BindingSuccess, tx)
-	b.XORMappedAddress(netip.AddrPortFrom(c.node.ip, 3478))
-	return b.End(k, true)
-}
-
-func (c *client) last() check {
-	if len(c.checks) == 0 {
-		return check{}
-	}
-	return c.checks[len(c.checks)-1]
-}
-
-func (c *client) lastResponse() response {
-	if len(c.responses) == 0 {
-		return response{}
-	}
-	return c.responses[len(c.responses)-1]
-}
-
-// exchange gives both sides the keys of a handshake that never was.
-func exchange(t testing.TB, p srtp.Profile, seed byte) (server transport.Keys, send, recv *srtp.Context) {
-	t.Helper()
-	material := make([]byte, p.ExporterLen())
-	_, _ = newSeeded(seed).Read(material)
-	clientKeys, serverKeys, err := srtp.SplitExported(p, material)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if send, err = srtp.New(clientKeys, srtp.Sender); err != nil {
-		t.Fatal(err)
-	}
-	if recv, err = srtp.New(serverKeys, srtp.Receiver); err != nil {
-		t.Fatal(err)
-	}
-	return transport.Keys{Local: serverKeys, Remote: clientKeys}, send, recv
-}
-
-var clientHello = []byte{
-	22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12,
-	1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 }
 
 // connect makes a session and a client that have come to media.
@@ -404,13 +233,13 @@ func (w *world) connect(n *node, id transport.SessionID, port uint16, p srtp.Pro
 		w.t.Fatal(err)
 	}
 	c := w.client(n, port, s.Local())
-	if err := s.SetRemote(c.remote(), w.now); err != nil {
+	if err := s.SetRemote(c.Remote(), w.now); err != nil {
 		w.t.Fatal(err)
 	}
-	n.deliver(c.addr, c.request())
-	n.deliver(c.addr, clientHello)
+	n.deliver(c.Addr, c.Request())
+	n.deliver(c.Addr, transporttest.ClientHello)
 	var keys transport.Keys
-	keys, c.send, c.recv = exchange(w.t, p, byte(port))
+	keys, c.send, c.recv = transporttest.Exchange(w.t, p, byte(port))
 	n.mux.HandshakeDone(id, keys, w.now)
 	if !s.Ready() || s.State() != transport.StateConnected {
 		w.t.Fatalf("not connected: %v", s.State())
@@ -481,11 +310,11 @@ func sequence(b []byte) uint16 { return binary.BigEndian.Uint16(b[2:]) }
 // meaning: a SOFTWARE attribute whose type is then changed, closed by hand.
 func unknownAttribute(c *client) []byte {
 	b := stun.Append(nil, stun.BindingRequest, stun.TxID{9, 9})
-	b.Username(c.server.Ufrag + ":" + c.ufrag)
+	b.Username(c.Server.Ufrag + ":" + c.Ufrag)
 	b.Software("what")
 	open := b.End(nil, false)
 	binary.BigEndian.PutUint16(open[len(open)-8:], 0x7777)
-	mac := hmac.New(sha1.New, []byte(c.server.Pwd))
+	mac := hmac.New(sha1.New, []byte(c.Server.Pwd))
 	binary.BigEndian.PutUint16(open[2:], uint16(len(open)-stun.HeaderLen+24))
 	mac.Write(open)
 	open = append(open, 0, 8, 0, 20)

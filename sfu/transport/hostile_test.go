@@ -9,6 +9,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/stun"
 	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/sfu/transport"
+	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 // watch checks, at the end, that every datagram of n went to an address from which an
@@ -28,11 +29,11 @@ func TestNothingForStrangers(t *testing.T) {
 	n := w.node(1, func(c *transport.Config) { c.PlainSTUNPerSecond = -1 })
 	s, c := w.connect(n, 1, 1000, gcm)
 	c.every = sec
-	allowed := map[netip.AddrPort]bool{c.addr: true}
+	allowed := map[netip.AddrPort]bool{c.Addr: true}
 	stranger := func(i int) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, 200, byte(i)}), 7000)
 	}
-	good := c.request()
+	good := c.Request()
 	foreign, err := transport.NewUfragKey([]byte("another cluster's secret"))
 	if err != nil {
 		t.Fatal(err)
@@ -43,22 +44,22 @@ func TestNothingForStrangers(t *testing.T) {
 	with := func(change func(*client)) []byte {
 		d := *c
 		change(&d)
-		return d.request()
+		return d.Request()
 	}
 	hostile := map[string][]byte{
-		"wrong password":    with(func(d *client) { d.serverKey = stun.NewKey("wrongpassword22charsXX") }),
-		"no integrity":      with(func(d *client) { d.serverKey = nil }),
-		"the client's key":  with(func(d *client) { d.serverKey = d.key }),
-		"guessed ufrag":     with(func(d *client) { d.server.Ufrag = "AQAC" + d.server.Ufrag[4:] }),
-		"foreign cluster":   with(func(d *client) { d.learn(o.Local()) }),
-		"short ufrag":       with(func(d *client) { d.server.Ufrag = "a" }),
-		"empty ufrag":       with(func(d *client) { d.server.Ufrag = "" }),
-		"response":          c.answer(c.last().tx, c.key),
-		"forged response":   c.answer(stun.TxID{1}, c.key),
-		"refusal":           func() []byte { d := *c; d.refuse = 487; return d.answer(stun.TxID{1}, c.key) }(),
+		"wrong password":    with(func(d *client) { d.ServerKey = stun.NewKey("wrongpassword22charsXX") }),
+		"no integrity":      with(func(d *client) { d.ServerKey = nil }),
+		"the client's key":  with(func(d *client) { d.ServerKey = d.Key }),
+		"guessed ufrag":     with(func(d *client) { d.Server.Ufrag = "AQAC" + d.Server.Ufrag[4:] }),
+		"foreign cluster":   with(func(d *client) { d.Learn(o.Local()) }),
+		"short ufrag":       with(func(d *client) { d.Server.Ufrag = "a" }),
+		"empty ufrag":       with(func(d *client) { d.Server.Ufrag = "" }),
+		"response":          c.Answer(c.LastCheck().Tx, c.Key),
+		"forged response":   c.Answer(stun.TxID{1}, c.Key),
+		"refusal":           func() []byte { d := *c; d.Refuse = 487; return d.Answer(stun.TxID{1}, c.Key) }(),
 		"plain":             func() []byte { b := stun.Append(nil, stun.BindingRequest, stun.TxID{1}); return b.End(nil, true) }(),
-		"unknown attribute": unknownAttribute(&client{server: transport.LocalParams{Ufrag: c.server.Ufrag, Pwd: "x"}, ufrag: "u"}),
-		"dtls":              clientHello,
+		"unknown attribute": unknownAttribute(&client{Agent: transporttest.Agent{Server: transport.LocalParams{Ufrag: c.Server.Ufrag, Pwd: "x"}, Ufrag: "u"}}),
+		"dtls":              transporttest.ClientHello,
 		"rtp":               c.packet("x"),
 		"rtcp":              append([]byte{0x80, 201, 0, 1}, make([]byte, 40)...),
 		"channel data":      {0x40, 0, 0, 4, 1, 2, 3, 4},
@@ -101,8 +102,8 @@ func TestNothingForStrangers(t *testing.T) {
 	}
 	// And the good one, from anywhere, is answered there.
 	d := c.also(4000)
-	n.deliver(d.addr, good)
-	if len(d.responses) != 1 {
+	n.deliver(d.Addr, good)
+	if len(d.Responses) != 1 {
 		t.Error("authenticated request unanswered")
 	}
 }
@@ -128,19 +129,19 @@ func TestPlainSTUN(t *testing.T) {
 		b := stun.Append(nil, stun.BindingRequest, stun.TxID{1})
 		return b.End(nil, false)
 	}
-	n.deliver(c.addr, plain())
-	if r := c.lastResponse(); r.typ != stun.BindingSuccess || r.addr != c.addr {
+	n.deliver(c.Addr, plain())
+	if r := c.LastResponse(); r.Type != stun.BindingSuccess || r.Addr != c.Addr {
 		t.Fatalf("response %+v", r)
 	}
 	for range 1000 {
-		n.deliver(c.addr, plain())
+		n.deliver(c.Addr, plain())
 	}
 	if got := n.mux.Counters(); got.PlainAnswered != 10 || got.PlainLimited != 991 {
 		t.Errorf("answered %d, limited %d", got.PlainAnswered, got.PlainLimited)
 	}
 	w.run(500 * time.Millisecond)
 	for range 1000 {
-		n.deliver(c.addr, plain())
+		n.deliver(c.Addr, plain())
 	}
 	if got := n.mux.Counters(); got.PlainAnswered != 15 {
 		t.Errorf("answered %d", got.PlainAnswered)
@@ -152,7 +153,7 @@ func TestPlainSTUN(t *testing.T) {
 func TestMalformedDatagrams(t *testing.T) {
 	const count = 100_000
 	kinds := map[string]func(*rand.Rand, *client) []byte{
-		"stun": func(r *rand.Rand, c *client) []byte { return mutate(r, c.request()) },
+		"stun": func(r *rand.Rand, c *client) []byte { return mutate(r, c.Request()) },
 		"stun header": func(r *rand.Rand, _ *client) []byte {
 			b := random(r, 20+r.IntN(100))
 			b[0] &= 3
@@ -177,17 +178,17 @@ func TestMalformedDatagrams(t *testing.T) {
 			w := newWorld(t)
 			n := w.node(1)
 			s, c := w.connect(n, 1, 1000, gcm)
-			r := rand.New(newSeeded(1))
+			r := rand.New(transporttest.NewSeeded(1))
 			stranger := netip.MustParseAddrPort("198.18.77.7:7")
 			before := n.mux.Counters()
 			for i := range count {
 				from := stranger
 				if i%2 == 0 {
-					from = c.addr
+					from = c.Addr
 				}
 				n.mux.Receive([]udp.Datagram{{Data: make(r, c), Path: udp.Path{Remote: from, Local: n.ip}}}, w.now)
 				n.out.sent = n.out.sent[:0]
-				c.other = nil
+				c.Other = nil
 			}
 			n.moved = 0
 			after := n.mux.Counters()
@@ -197,7 +198,7 @@ func TestMalformedDatagrams(t *testing.T) {
 			if got := accounted(after) - accounted(before); got < count {
 				t.Errorf("only %d of %d accounted for: %+v", got, count, after)
 			}
-			n.deliver(c.addr, c.packet("fine"))
+			n.deliver(c.Addr, c.packet("fine"))
 			if s.State() != transport.StateConnected || n.pool.InUse() != 0 || len(n.handler.rtp) == 0 {
 				t.Errorf("session in %v, %d buffers in use", s.State(), n.pool.InUse())
 			}
@@ -246,13 +247,13 @@ func TestUfragCounters(t *testing.T) {
 	a, b := w.node(1), w.node(2)
 	s, _ := a.mux.Open(1, w.now)
 	c := w.client(b, 1000, s.Local())
-	b.deliver(c.addr, c.request()) // a member of the cluster, but not here
+	b.deliver(c.Addr, c.Request()) // a member of the cluster, but not here
 	s2, _ := b.mux.Open(2, w.now)
-	c.learn(s2.Local())
+	c.Learn(s2.Local())
 	s2.Close()
-	b.deliver(c.addr, c.request()) // here, but over
-	c.learn(transport.LocalParams{Ufrag: "abcdefghijklmnopqrstuvwx", Pwd: "x"})
-	b.deliver(c.addr, c.request())
+	b.deliver(c.Addr, c.Request()) // here, but over
+	c.Learn(transport.LocalParams{Ufrag: "abcdefghijklmnopqrstuvwx", Pwd: "x"})
+	b.deliver(c.Addr, c.Request())
 	got := b.mux.Counters()
 	if got.ForeignNode != 1 || got.UnknownSession != 1 || got.BadUfrag != 1 || len(b.out.sent) != 0 {
 		t.Errorf("counters %+v", got)
@@ -292,28 +293,28 @@ func FuzzReceive(f *testing.F) {
 	w := newWorld(f)
 	n := w.node(1)
 	_, c := w.connect(n, 1, 1000, gcm)
-	f.Add(append(part(0, c.request()), part(1, c.packet("x"))...))
-	f.Add(append(part(1, clientHello), part(2, c.request())...))
+	f.Add(append(part(0, c.Request()), part(1, c.packet("x"))...))
+	f.Add(append(part(1, transporttest.ClientHello), part(2, c.Request())...))
 	f.Add(part(1, append([]byte{0x80, 201, 0, 1}, make([]byte, 40)...)))
-	f.Add(append(part(3, nil), part(1, c.answer(c.last().tx, c.key))...))
+	f.Add(append(part(3, nil), part(1, c.Answer(c.LastCheck().Tx, c.Key))...))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		w := newWorld(t)
 		n := w.node(1)
 		s, c := w.connect(n, 1, 1000, gcm)
-		allowed := map[netip.AddrPort]bool{c.addr: true}
+		allowed := map[netip.AddrPort]bool{c.Addr: true}
 		n.out.sent, n.moved = nil, 0
 		for len(in) >= 3 {
 			who, size := in[0], int(in[1])|int(in[2]&7)<<8
 			in = in[3:]
 			size = min(size, len(in))
-			from := c.addr
+			from := c.Addr
 			if who%4 == 0 {
 				from = netip.AddrPortFrom(clientIP, uint16(who)+5000)
 			}
 			if who%4 == 3 {
 				w.run(time.Duration(size) * 10 * time.Millisecond)
 			} else {
-				if m := new(stun.Message); m.Parse(in[:size]) == nil && m.CheckIntegrity(c.serverKey) {
+				if m := new(stun.Message); m.Parse(in[:size]) == nil && m.CheckIntegrity(c.ServerKey) {
 					allowed[from] = true
 				}
 				n.receive(from, n.ip, in[:size])

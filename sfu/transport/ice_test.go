@@ -24,33 +24,33 @@ func TestConnect(t *testing.T) {
 	if got := len(s.Local().Pwd); got != 24 {
 		t.Errorf("pwd of %d characters", got)
 	}
-	r := c.responses[0]
-	if r.typ != stun.BindingSuccess || !r.ok || r.addr != c.addr {
+	r := c.Responses[0]
+	if r.Type != stun.BindingSuccess || !r.OK || r.Addr != c.Addr {
 		t.Errorf("response = %+v", r)
 	}
 	// A plain check first, then the nomination with value 1.
-	if len(c.checks) != 2 || c.checks[0].useCandidate || !c.checks[1].useCandidate || c.checks[1].nomination != 1 {
-		t.Errorf("checks = %+v", c.checks)
+	if len(c.Checks) != 2 || c.Checks[0].UseCandidate || !c.Checks[1].UseCandidate || c.Checks[1].Nomination != 1 {
+		t.Errorf("checks = %+v", c.Checks)
 	}
-	for _, k := range c.checks {
-		if k.tieBreaker != 1<<64-1 || k.username != c.ufrag+":"+s.Local().Ufrag {
+	for _, k := range c.Checks {
+		if k.TieBreaker != 1<<64-1 || k.Username != c.Ufrag+":"+s.Local().Ufrag {
 			t.Errorf("check = %+v", k)
 		}
 	}
 	if diff := cmp.Diff([]transport.State{transport.StateConnected}, n.handler.states); diff != "" {
 		t.Error(diff)
 	}
-	if p, ok := s.Path(); !ok || p.Remote != c.addr || p.Local != n.ip {
+	if p, ok := s.Path(); !ok || p.Remote != c.Addr || p.Local != n.ip {
 		t.Errorf("path = %v", p)
 	}
 
-	n.deliver(c.addr, c.packet("up"))
+	n.deliver(c.Addr, c.packet("up"))
 	if len(n.handler.rtp) != 1 || string(n.handler.rtp[0]) != "up" {
 		t.Fatalf("received %q", n.handler.rtp)
 	}
 	send(t, s, 7, "down")
 	w.pump()
-	if got, index, err := c.open(c.other[len(c.other)-1]); err != nil || string(got) != "down" || index != 7 {
+	if got, index, err := c.open(c.Other[len(c.Other)-1]); err != nil || string(got) != "down" || index != 7 {
 		t.Errorf("client got %q, %d, %v", got, index, err)
 	}
 	if n.pool.InUse() != 0 {
@@ -63,16 +63,16 @@ func TestChecksBeforeAnswer(t *testing.T) {
 	n := w.node(1)
 	s, _ := n.mux.Open(1, w.now)
 	c := w.client(n, 1000, s.Local())
-	n.deliver(c.addr, c.request())
-	if len(c.responses) != 1 || len(c.checks) != 0 {
-		t.Fatalf("%d responses, %d checks before the answer", len(c.responses), len(c.checks))
+	n.deliver(c.Addr, c.Request())
+	if len(c.Responses) != 1 || len(c.Checks) != 0 {
+		t.Fatalf("%d responses, %d checks before the answer", len(c.Responses), len(c.Checks))
 	}
-	if err := s.SetRemote(c.remote(), w.now); err != nil {
+	if err := s.SetRemote(c.Remote(), w.now); err != nil {
 		t.Fatal(err)
 	}
 	w.pump()
-	if len(c.checks) != 2 {
-		t.Errorf("%d checks after the answer, want check and nomination", len(c.checks))
+	if len(c.Checks) != 2 {
+		t.Errorf("%d checks after the answer, want check and nomination", len(c.Checks))
 	}
 }
 
@@ -80,7 +80,7 @@ func TestSetRemoteRefuses(t *testing.T) {
 	w := newWorld(t)
 	n := w.node(1)
 	s, c := w.connect(n, 1, 1000, gcm)
-	good := c.remote()
+	good := c.Remote()
 	if err := s.SetRemote(good, w.now); err != nil {
 		t.Errorf("repeated: %v", err)
 	}
@@ -104,31 +104,31 @@ func TestRoleConflict(t *testing.T) {
 	n := w.node(1)
 	s, _ := n.mux.Open(1, w.now)
 	c := w.client(n, 1000, s.Local())
-	_ = s.SetRemote(c.remote(), w.now)
+	_ = s.SetRemote(c.Remote(), w.now)
 
 	// The peer claims to control, even with an equal tie-breaker: 487, and no state.
 	for _, tie := range []uint64{1, 1<<64 - 1} {
-		n.deliver(c.addr, c.request(func(b *stun.Builder) { b.ICEControlling(tie) }))
-		if r := c.lastResponse(); r.typ != stun.BindingError || r.code != stun.CodeRoleConflict || !r.ok {
+		n.deliver(c.Addr, c.Request(func(b *stun.Builder) { b.ICEControlling(tie) }))
+		if r := c.LastResponse(); r.Type != stun.BindingError || r.Code != stun.CodeRoleConflict || !r.OK {
 			t.Errorf("tie-breaker %d: response %+v", tie, r)
 		}
-		if len(c.checks) != 0 {
+		if len(c.Checks) != 0 {
 			t.Error("a check on behalf of a conflict")
 		}
 	}
 	// The peer answers our check with 487: we stay controlling and ask again, with a
 	// new transaction.
-	c.refuse = stun.CodeRoleConflict
-	n.deliver(c.addr, c.request())
-	if len(c.checks) != 1 {
-		t.Fatalf("%d checks", len(c.checks))
+	c.Refuse = stun.CodeRoleConflict
+	n.deliver(c.Addr, c.Request())
+	if len(c.Checks) != 1 {
+		t.Fatalf("%d checks", len(c.Checks))
 	}
-	c.refuse = 0
+	c.Refuse = 0
 	w.run(200 * time.Millisecond)
 	if _, ok := s.Path(); !ok {
 		t.Error("no path after the peer gave in")
 	}
-	if c.checks[0].tx == c.checks[1].tx {
+	if c.Checks[0].Tx == c.Checks[1].Tx {
 		t.Error("transaction repeated after 487")
 	}
 	if got := n.mux.Counters().RoleConflicts; got != 3 {
@@ -142,13 +142,13 @@ func TestUnknownAttribute(t *testing.T) {
 	s, _ := n.mux.Open(1, w.now)
 	c := w.client(n, 1000, s.Local())
 	raw := unknownAttribute(c)
-	n.deliver(c.addr, raw)
-	r := c.lastResponse()
-	if r.code != stun.CodeUnknownAttribute || !r.ok {
+	n.deliver(c.Addr, raw)
+	r := c.LastResponse()
+	if r.Code != stun.CodeUnknownAttribute || !r.OK {
 		t.Fatalf("response %+v", r)
 	}
 	var m stun.Message
-	if err := m.Parse(r.raw); err != nil {
+	if err := m.Parse(r.Raw); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.UnknownAttributes(nil); len(got) != 1 || got[0] != 0x7777 {
@@ -156,10 +156,10 @@ func TestUnknownAttribute(t *testing.T) {
 	}
 	// The same without integrity must stay unanswered.
 	seen := len(n.out.sent)
-	bad := c.server
+	bad := c.Server
 	bad.Pwd = "notthepassword22charsX"
-	c.learn(bad)
-	n.deliver(c.addr, unknownAttribute(c))
+	c.Learn(bad)
+	n.deliver(c.Addr, unknownAttribute(c))
 	if len(n.out.sent) != seen {
 		t.Error("unauthenticated request was answered")
 	}
@@ -170,21 +170,21 @@ func TestNominationRepeats(t *testing.T) {
 	n := w.node(1)
 	s, _ := n.mux.Open(1, w.now)
 	c := w.client(n, 1000, s.Local())
-	_ = s.SetRemote(c.remote(), w.now)
+	_ = s.SetRemote(c.Remote(), w.now)
 	start := w.now
-	n.receive(c.addr, n.ip, c.request())
+	n.receive(c.Addr, n.ip, c.Request())
 	// Answer the check, not the nomination.
 	tx := parse(t, n.out.sent[1].data).Tx
 	n.moved = len(n.out.sent)
-	c.deaf = true
-	n.deliver(c.addr, c.answer(tx, c.key))
+	c.Deaf = true
+	n.deliver(c.Addr, c.Answer(tx, c.Key))
 	w.run(time.Second)
 	var at []int64
-	for _, k := range c.checks {
-		if !k.useCandidate || k.nomination != 1 || k.tx != c.checks[0].tx {
+	for _, k := range c.Checks {
+		if !k.UseCandidate || k.Nomination != 1 || k.Tx != c.Checks[0].Tx {
 			t.Fatalf("check %+v", k)
 		}
-		at = append(at, (k.at-start)/ms)
+		at = append(at, (k.At-start)/ms)
 	}
 	if diff := cmp.Diff([]int64{0, 50, 150, 350, 750}, at); diff != "" {
 		t.Errorf("nominations at:\n%s", diff)
@@ -192,7 +192,7 @@ func TestNominationRepeats(t *testing.T) {
 	if _, ok := s.Path(); ok {
 		t.Error("path selected before the nomination was answered")
 	}
-	c.deaf = false
+	c.Deaf = false
 	w.run(2 * time.Second)
 	if _, ok := s.Path(); !ok {
 		t.Error("no path after the nomination was answered")
@@ -212,18 +212,18 @@ func TestBetterPathEarly(t *testing.T) {
 			c.every = sec
 			w.run(tc.after)
 			d := c.also(2000)
-			d.priority = c.priority + 1<<20
-			n.deliver(d.addr, d.request())
+			d.Priority = c.Priority + 1<<20
+			n.deliver(d.Addr, d.Request())
 			p, _ := s.Path()
-			if moved := p.Remote == d.addr; moved != tc.moves {
+			if moved := p.Remote == d.Addr; moved != tc.moves {
 				t.Errorf("moved: %v", moved)
 			}
-			if tc.moves && d.last().nomination != 2 {
-				t.Errorf("nomination value %d, want 2", d.last().nomination)
+			if tc.moves && d.LastCheck().Nomination != 2 {
+				t.Errorf("nomination value %d, want 2", d.LastCheck().Nomination)
 			}
 			e := c.also(3000) // a worse one never
-			e.priority = 1
-			n.deliver(e.addr, e.request())
+			e.Priority = 1
+			n.deliver(e.Addr, e.Request())
 			if q, _ := s.Path(); q != p {
 				t.Error("moved to a worse path")
 			}
@@ -239,18 +239,18 @@ func TestRebinding(t *testing.T) {
 	s, c := w.connect(n, 1, 1000, gcm)
 	c.every = sec
 	w.run(20 * time.Second)
-	delete(w.clients, c.addr) // nothing reaches the old address any more
+	delete(w.clients, c.Addr) // nothing reaches the old address any more
 	d := c.also(2000)
 	d.every, d.next = sec, w.now+sec
 	start := w.now
 	for w.now < start+5*sec {
 		w.run(50 * time.Millisecond)
-		if p, _ := s.Path(); p.Remote == d.addr {
+		if p, _ := s.Path(); p.Remote == d.Addr {
 			break
 		}
 	}
 	t.Logf("moved %v after the rebinding, %v after the first check", time.Duration(w.now-start), time.Duration(w.now-start-sec))
-	if p, _ := s.Path(); p.Remote != d.addr {
+	if p, _ := s.Path(); p.Remote != d.Addr {
 		t.Fatal("never moved")
 	}
 	if w.now-start > 3*sec {
@@ -260,7 +260,7 @@ func TestRebinding(t *testing.T) {
 		t.Errorf("state %v", s.State())
 	}
 	w.run(time.Minute)
-	if p, _ := s.Path(); p.Remote != d.addr || s.State() != transport.StateConnected {
+	if p, _ := s.Path(); p.Remote != d.Addr || s.State() != transport.StateConnected {
 		t.Error("did not stay")
 	}
 }
@@ -275,16 +275,16 @@ func TestSecondPathStaysSpare(t *testing.T) {
 	d := c.also(2000)
 	d.every, d.next = sec, w.now
 	w.run(time.Minute)
-	if p, _ := s.Path(); p.Remote != c.addr {
+	if p, _ := s.Path(); p.Remote != c.Addr {
 		t.Error("left a living path")
 	}
 	if got := n.mux.Counters().PathChanges; got != 1 {
 		t.Errorf("PathChanges = %d", got)
 	}
 	c.every = 0
-	delete(w.clients, c.addr)
+	delete(w.clients, c.Addr)
 	w.run(3 * time.Second)
-	if p, _ := s.Path(); p.Remote != d.addr {
+	if p, _ := s.Path(); p.Remote != d.Addr {
 		t.Error("stayed on a dead path")
 	}
 }
@@ -298,8 +298,8 @@ func TestConsent(t *testing.T) {
 		t.Fatalf("state %v", s.State())
 	}
 	gaps := make(map[int64]bool)
-	for i := 3; i < len(c.checks); i++ {
-		gap := c.checks[i].at - c.checks[i-1].at
+	for i := 3; i < len(c.Checks); i++ {
+		gap := c.Checks[i].At - c.Checks[i-1].At
 		gaps[gap] = true
 		if gap < 2*sec || gap > 6*sec {
 			t.Errorf("checks %v apart", time.Duration(gap))
@@ -310,8 +310,8 @@ func TestConsent(t *testing.T) {
 	}
 
 	// It falls silent.
-	c.deaf = true
-	silent := c.last().at
+	c.Deaf = true
+	silent := c.LastCheck().At
 	n.handler.states = nil
 	w.run(10 * time.Second)
 	if s.State() != transport.StateDisconnected {
@@ -321,7 +321,7 @@ func TestConsent(t *testing.T) {
 		t.Errorf("send while disconnected: %v", err) // consent still holds
 	}
 	// It comes back.
-	n.deliver(c.addr, c.packet("x"))
+	n.deliver(c.Addr, c.packet("x"))
 	if s.State() != transport.StateConnected {
 		t.Errorf("state %v after a packet", s.State())
 	}
@@ -329,7 +329,7 @@ func TestConsent(t *testing.T) {
 	for w.now < silent+40*sec && s.State() != transport.StateFailed {
 		w.run(time.Second)
 		if s.State() != transport.StateFailed {
-			n.deliver(c.addr, c.packet("x"))
+			n.deliver(c.Addr, c.packet("x"))
 		}
 	}
 	if d := time.Duration(w.now - silent); s.State() != transport.StateFailed || d > 31*time.Second || d < 25*time.Second {
@@ -339,7 +339,7 @@ func TestConsent(t *testing.T) {
 	if trySend(t, s, 2, "x") == nil || s.SendRTCP(make([]byte, 8)) == nil {
 		t.Error("sent without consent")
 	}
-	n.deliver(c.addr, c.request())
+	n.deliver(c.Addr, c.Request())
 	w.run(time.Minute)
 	if len(n.out.sent) != seen {
 		t.Error("datagrams after failure")
@@ -361,7 +361,7 @@ func TestConnectTimeout(t *testing.T) {
 	s, _ := n.mux.Open(1, w.now)
 	w.run(time.Hour) // nobody has answered yet: that is signaling's to end
 	c := w.client(n, 1000, s.Local())
-	_ = s.SetRemote(c.remote(), w.now)
+	_ = s.SetRemote(c.Remote(), w.now)
 	w.run(29 * time.Second)
 	if s.State() != transport.StateConnecting {
 		t.Fatalf("state %v", s.State())
@@ -386,35 +386,35 @@ func TestRestart(t *testing.T) {
 	// The old ones keep media alive.
 	w.run(20 * time.Second)
 	send(t, s, 1, "still here")
-	n.deliver(c.addr, c.packet("me too"))
+	n.deliver(c.Addr, c.packet("me too"))
 	if s.State() != transport.StateConnected || len(n.handler.rtp) != 1 {
 		t.Fatalf("state %v, %d packets", s.State(), len(n.handler.rtp))
 	}
 	// The client changes network and comes with new credentials on both sides.
 	d := c.also(2000)
-	d.ufrag, d.pwd = "newufrag", "newclientpassword22cha"
-	d.key = stun.NewKey(d.pwd)
-	d.learn(local)
-	if err := s.SetRemote(d.remote(), w.now); err != nil {
+	d.Ufrag, d.Pwd = "newufrag", "newclientpassword22cha"
+	d.Key = stun.NewKey(d.Pwd)
+	d.Learn(local)
+	if err := s.SetRemote(d.Remote(), w.now); err != nil {
 		t.Fatal(err)
 	}
-	if p, _ := s.Path(); p.Remote != c.addr {
+	if p, _ := s.Path(); p.Remote != c.Addr {
 		t.Error("old path gone before there is a new one")
 	}
-	n.deliver(d.addr, d.request())
-	if p, _ := s.Path(); p.Remote != d.addr {
+	n.deliver(d.Addr, d.Request())
+	if p, _ := s.Path(); p.Remote != d.Addr {
 		t.Error("new path not taken")
 	}
-	if d.last().username != d.ufrag+":"+local.Ufrag || d.last().nomination != 2 {
-		t.Errorf("check %+v", d.last())
+	if d.LastCheck().Username != d.Ufrag+":"+local.Ufrag || d.LastCheck().Nomination != 2 {
+		t.Errorf("check %+v", d.LastCheck())
 	}
-	n.deliver(d.addr, d.packet("from the new network"))
+	n.deliver(d.Addr, d.packet("from the new network"))
 	if len(n.handler.rtp) != 2 {
 		t.Error("media lost over the restart")
 	}
 	// The old credentials are over.
 	before := n.mux.Counters().StaleGeneration
-	n.deliver(c.addr, c.request())
+	n.deliver(c.Addr, c.Request())
 	if got := n.mux.Counters().StaleGeneration; got != before+1 {
 		t.Errorf("StaleGeneration = %d", got)
 	}
@@ -433,13 +433,13 @@ func TestRestartTwice(t *testing.T) {
 	if s.State() != transport.StateConnected {
 		t.Fatalf("state %v", s.State())
 	}
-	c.ufrag = "newufrag"
-	c.learn(local)
-	if err := s.SetRemote(c.remote(), w.now); err != nil {
+	c.Ufrag = "newufrag"
+	c.Learn(local)
+	if err := s.SetRemote(c.Remote(), w.now); err != nil {
 		t.Fatal(err)
 	}
-	n.deliver(c.addr, c.request())
-	if got := c.last(); got.username != "newufrag:"+local.Ufrag || !got.useCandidate {
+	n.deliver(c.Addr, c.Request())
+	if got := c.LastCheck(); got.Username != "newufrag:"+local.Ufrag || !got.UseCandidate {
 		t.Errorf("check %+v", got)
 	}
 	w.run(time.Minute)
@@ -455,8 +455,8 @@ func TestPathsAreBounded(t *testing.T) {
 	c.every = sec
 	for i := range 200 {
 		d := c.also(uint16(2000 + i))
-		d.deaf = true
-		n.deliver(d.addr, d.request())
+		d.Deaf = true
+		n.deliver(d.Addr, d.Request())
 	}
 	if got := n.mux.Counters().PathsRefused; got != 200-transport.MaxPaths+1 {
 		t.Errorf("PathsRefused = %d", got)
@@ -468,8 +468,8 @@ func TestPathsAreBounded(t *testing.T) {
 	}
 	w.run(20 * time.Second) // the forged ones are forgotten
 	d := c.also(5000)
-	n.deliver(d.addr, d.request())
-	if len(d.responses) != 1 || s.State() != transport.StateConnected {
+	n.deliver(d.Addr, d.Request())
+	if len(d.Responses) != 1 || s.State() != transport.StateConnected {
 		t.Error("no place for an honest path")
 	}
 }
@@ -484,20 +484,20 @@ func TestAddressIsNotStolen(t *testing.T) {
 		t.Fatal(err)
 	}
 	forged := *victim
-	forged.learn(thief.Local())
+	forged.Learn(thief.Local())
 	seen := len(n.out.sent)
-	n.receive(victim.addr, n.ip, forged.request())
+	n.receive(victim.Addr, n.ip, forged.Request())
 	if len(n.out.sent) != seen || n.mux.Counters().PathConflicts != 1 {
 		t.Error("forged address accepted")
 	}
-	n.deliver(victim.addr, victim.packet("mine"))
+	n.deliver(victim.Addr, victim.packet("mine"))
 	if len(n.handler.rtp) != 1 {
 		t.Error("victim lost its packets")
 	}
 	// Once the victim is long silent, the address can be somebody else's.
-	victim.deaf = true
+	victim.Deaf = true
 	w.run(6 * time.Second)
-	n.receive(victim.addr, n.ip, forged.request())
+	n.receive(victim.Addr, n.ip, forged.Request())
 	if got := n.mux.Counters().PathConflicts; got != 1 {
 		t.Error("address of a silent session refused")
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/perc/srtp"
 	"github.com/sotto-edge/sotto/sfu/transport"
+	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 // null is an Output that forgets, as cheaply as a socket's arena.
@@ -62,7 +63,7 @@ func TestNoAllocation(t *testing.T) {
 
 			// The same session behind an output and a handler that do not allocate.
 			out, h := &null{}, &echo{}
-			m, err := transport.NewMux(transport.Config{Node: 1, Secret: ufragKey(t), Pool: pktbuf.NewPool(8)}, out, h, nil)
+			m, err := transport.NewMux(transport.Config{Node: 1, Secret: transporttest.UfragKey(t), Pool: pktbuf.NewPool(8)}, out, h, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +87,7 @@ func TestNoAllocation(t *testing.T) {
 			}
 			batch := make([]udp.Datagram, 2)
 			for i := range batch {
-				batch[i].Path = udp.Path{Remote: c.addr, Local: n.ip}
+				batch[i].Path = udp.Path{Remote: c.Addr, Local: n.ip}
 			}
 			i, now := 0, w.now
 			got := testing.AllocsPerRun(runs, func() {
@@ -111,7 +112,7 @@ func TestNoAllocationForChecks(t *testing.T) {
 	n := w.node(1)
 	s, c := w.connect(n, 1, 1000, gcm)
 	out := &null{}
-	m, err := transport.NewMux(transport.Config{Node: 1, Secret: ufragKey(t), Pool: pktbuf.NewPool(8)}, out, &echo{}, nil)
+	m, err := transport.NewMux(transport.Config{Node: 1, Secret: transporttest.UfragKey(t), Pool: pktbuf.NewPool(8)}, out, &echo{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,10 +121,10 @@ func TestNoAllocationForChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, b := range map[string][]byte{
-		"request": c.request(), "guessed ufrag": bytes.Replace(c.request(), []byte("AQ"), []byte("AR"), 1),
+		"request": c.Request(), "guessed ufrag": bytes.Replace(c.Request(), []byte("AQ"), []byte("AR"), 1),
 		"plain": {0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
 	} {
-		batch := []udp.Datagram{{Data: b, Path: udp.Path{Remote: c.addr, Local: n.ip}}}
+		batch := []udp.Datagram{{Data: b, Path: udp.Path{Remote: c.Addr, Local: n.ip}}}
 		m.Receive(batch, w.now)
 		if got := testing.AllocsPerRun(200, func() { m.Receive(batch, w.now) }); got != 0 {
 			t.Errorf("%s: %v allocations", name, got)
@@ -140,11 +141,11 @@ func TestRTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.deliver(c.addr, b)
+	n.deliver(c.Addr, b)
 	if len(n.handler.rtcp) != 1 || !bytes.Equal(n.handler.rtcp[0], compound) {
 		t.Fatalf("received %x", n.handler.rtcp)
 	}
-	n.deliver(c.addr, b)
+	n.deliver(c.Addr, b)
 	if got := n.mux.Counters(); got.RTCPIn != 1 || got.Replayed != 1 {
 		t.Errorf("counters %+v", got)
 	}
@@ -152,7 +153,7 @@ func TestRTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.pump()
-	if got, err := c.recv.OpenRTCP(nil, c.other[0]); err != nil || !bytes.Equal(got, compound) {
+	if got, err := c.recv.OpenRTCP(nil, c.Other[0]); err != nil || !bytes.Equal(got, compound) {
 		t.Errorf("client got %x, %v", got, err)
 	}
 }
@@ -179,7 +180,7 @@ func TestSendRTPWithoutReserve(t *testing.T) {
 	}
 	w.pump()
 	for i, want := range map[int]string{0: "one", 2: "two"} {
-		if got, _, err := c.open(c.other[i]); err != nil || string(got) != want {
+		if got, _, err := c.open(c.Other[i]); err != nil || string(got) != want {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
 	}
@@ -190,16 +191,16 @@ func TestMediaRefused(t *testing.T) {
 	n := w.node(1)
 	s, c := w.connect(n, 1, 1000, gcm)
 	b := c.packet("once")
-	n.deliver(c.addr, b)
-	n.deliver(c.addr, b)
+	n.deliver(c.Addr, b)
+	n.deliver(c.Addr, b)
 	bad := bytes.Clone(c.packet("bad"))
 	bad[len(bad)-1] ^= 1
-	n.deliver(c.addr, bad)
+	n.deliver(c.Addr, bad)
 	var held []*pktbuf.Buf
 	for b := n.pool.Get(); b != nil; b = n.pool.Get() {
 		held = append(held, b)
 	}
-	n.deliver(c.addr, c.packet("no room"))
+	n.deliver(c.Addr, c.packet("no room"))
 	for _, b := range held {
 		b.Release()
 	}
@@ -212,8 +213,8 @@ func TestMediaRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := w.client(n, 2000, u.Local())
-	n.deliver(d.addr, d.request())
-	n.deliver(d.addr, b)
+	n.deliver(d.Addr, d.Request())
+	n.deliver(d.Addr, b)
 	if got := n.mux.Counters().NoKeys; got != 1 {
 		t.Errorf("NoKeys = %d", got)
 	}
@@ -233,7 +234,7 @@ func TestCloseFromHandler(t *testing.T) {
 		}
 	}
 	_, c := w.connect(n, 1, 1000, gcm)
-	c.deaf = true
+	c.Deaf = true
 	w.run(time.Minute)
 	if n.mux.Len() != 0 || n.mux.NextDeadline() != transport.Never {
 		t.Error("session left behind")
@@ -245,23 +246,23 @@ func TestDTLSHandOver(t *testing.T) {
 	n := w.node(1)
 	s, _ := n.mux.Open(1, w.now)
 	c := w.client(n, 1000, s.Local())
-	n.deliver(c.addr, c.request())
+	n.deliver(c.Addr, c.Request())
 	// Before the answer one ClientHello is kept, anything else dropped.
-	n.deliver(c.addr, []byte{23, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1})
-	n.deliver(c.addr, clientHello)
-	n.deliver(c.addr, clientHello)
-	if len(n.shaker.started) != 0 {
+	n.deliver(c.Addr, []byte{23, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1})
+	n.deliver(c.Addr, transporttest.ClientHello)
+	n.deliver(c.Addr, transporttest.ClientHello)
+	if len(n.shaker.Started) != 0 {
 		t.Fatal("handshake without a fingerprint to check")
 	}
-	n.shaker.full = true
-	if err := s.SetRemote(c.remote(), w.now); err != nil {
+	n.shaker.Full = true
+	if err := s.SetRemote(c.Remote(), w.now); err != nil {
 		t.Fatal(err)
 	}
-	n.shaker.full = false
+	n.shaker.Full = false
 	w.pump()
-	n.deliver(c.addr, clientHello) // the client repeats it
-	if len(n.shaker.started) != 1 || len(n.shaker.delivered) != 1 {
-		t.Fatalf("%d started, %d delivered", len(n.shaker.started), len(n.shaker.delivered))
+	n.deliver(c.Addr, transporttest.ClientHello) // the client repeats it
+	if len(n.shaker.Started) != 1 || len(n.shaker.Delivered) != 1 {
+		t.Fatalf("%d started, %d delivered", len(n.shaker.Started), len(n.shaker.Delivered))
 	}
 	got := n.mux.Counters()
 	if got.HellosBeforeAnswer != 2 || got.HandshakesDeferred != 1 || got.DTLSUnexpected != 1 {
@@ -269,23 +270,23 @@ func TestDTLSHandOver(t *testing.T) {
 	}
 	n.mux.HandshakePacket(1, []byte{22, 1}, w.now)
 	w.pump()
-	if len(c.other) != 1 || !bytes.Equal(c.other[0], []byte{22, 1}) {
-		t.Errorf("client got %x", c.other)
+	if len(c.Other) != 1 || !bytes.Equal(c.Other[0], []byte{22, 1}) {
+		t.Errorf("client got %x", c.Other)
 	}
 	// Close: the close_notify still finds its way, for a moment.
 	s.Close()
-	if len(n.shaker.ended) != 1 {
+	if len(n.shaker.Ended) != 1 {
 		t.Error("handshake not ended")
 	}
 	n.mux.HandshakePacket(1, []byte{21, 1}, w.now)
 	w.pump()
-	if len(c.other) != 2 {
+	if len(c.Other) != 2 {
 		t.Error("close_notify lost")
 	}
 	w.run(3 * time.Second)
 	n.mux.HandshakePacket(1, []byte{21, 2}, w.now)
 	w.pump()
-	if len(c.other) != 2 {
+	if len(c.Other) != 2 {
 		t.Error("closed session still sends")
 	}
 	if n.mux.NextDeadline() != transport.Never {
@@ -299,13 +300,13 @@ func TestDTLSBeforeNomination(t *testing.T) {
 	n := w.node(1)
 	s, _ := n.mux.Open(1, w.now)
 	c := w.client(n, 1000, s.Local())
-	_ = s.SetRemote(c.remote(), w.now)
-	c.deaf = true
-	n.deliver(c.addr, c.request())
-	n.deliver(c.addr, clientHello)
+	_ = s.SetRemote(c.Remote(), w.now)
+	c.Deaf = true
+	n.deliver(c.Addr, c.Request())
+	n.deliver(c.Addr, transporttest.ClientHello)
 	n.mux.HandshakePacket(1, []byte{22, 1}, w.now)
 	w.pump()
-	if len(c.other) != 1 {
+	if len(c.Other) != 1 {
 		t.Error("no way back before the nomination")
 	}
 }
@@ -316,26 +317,26 @@ func TestHandshakeEnds(t *testing.T) {
 	// The peer says goodbye.
 	s, c := w.connect(n, 1, 1000, gcm)
 	n.mux.HandshakeClosed(1, w.now)
-	if s.State() != transport.StateClosed || n.mux.Len() != 0 || len(n.shaker.ended) != 0 {
+	if s.State() != transport.StateClosed || n.mux.Len() != 0 || len(n.shaker.Ended) != 0 {
 		t.Errorf("state %v, %d sessions", s.State(), n.mux.Len())
 	}
-	n.deliver(c.addr, c.request())
-	n.deliver(c.addr, c.packet("x"))
+	n.deliver(c.Addr, c.Request())
+	n.deliver(c.Addr, c.packet("x"))
 	if len(n.handler.rtp) != 0 {
 		t.Error("closed session receives")
 	}
 	// A handshake fails.
 	u, _ := n.mux.Open(2, w.now)
 	d := w.client(n, 2000, u.Local())
-	_ = u.SetRemote(d.remote(), w.now)
-	n.deliver(d.addr, d.request())
-	n.deliver(d.addr, clientHello)
+	_ = u.SetRemote(d.Remote(), w.now)
+	n.deliver(d.Addr, d.Request())
+	n.deliver(d.Addr, transporttest.ClientHello)
 	n.mux.HandshakeFailed(2, w.now)
 	if u.State() != transport.StateFailed {
 		t.Errorf("state %v", u.State())
 	}
 	// Late results mean nothing.
-	keys, _, _ := exchange(t, gcm, 1)
+	keys, _, _ := transporttest.Exchange(t, gcm, 1)
 	n.mux.HandshakeDone(2, keys, w.now)
 	n.mux.HandshakeDone(3, keys, w.now)
 	n.mux.HandshakeClosed(2, w.now)
