@@ -182,8 +182,8 @@ func (c *Client) run(ctx context.Context) {
 	c.events.close()
 }
 
-// Close gives everything up without a word to the server, which keeps the seat for its resume window, and returns when no goroutine
-// of the client is left. It may be called twice. Leave is the polite way.
+// Close ends the connection and the media, without leaving the meeting in so many words: the server finds out. It returns when no
+// goroutine of the client is left. It may be called twice. Leave is the polite way.
 func (c *Client) Close() error {
 	c.closing.Store(true)
 	c.cancel()

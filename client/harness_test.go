@@ -65,7 +65,9 @@ func newServer(t testing.TB, change func(*signaling.Config)) *server {
 		t.Fatal(err)
 	}
 	media.Node = s.node
-	s.http = httptest.NewTLSServer(ws.New(s.svc, ws.Config{}, log))
+	s.http = httptest.NewUnstartedServer(ws.New(s.svc, ws.Config{}, log))
+	s.http.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // handshakes that tests break off
+	s.http.StartTLS()
 	roots := x509.NewCertPool()
 	roots.AddCert(s.http.Certificate())
 	s.tls = &tls.Config{RootCAs: roots}
@@ -451,9 +453,9 @@ func header(b []byte) *rtp.Header {
 // proxy is a TCP relay in front of the server whose connections can be cut.
 type proxy struct {
 	net.Listener
-	to string
 
 	mu     sync.Mutex
+	to     string
 	conns  []net.Conn
 	refuse bool
 	work   sync.WaitGroup
@@ -483,7 +485,10 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", p.to)
+		p.mu.Lock()
+		to := p.to
+		p.mu.Unlock()
+		out, err := net.Dial("tcp", to)
 		p.mu.Lock()
 		refuse := p.refuse || err != nil
 		if !refuse {
@@ -528,6 +533,21 @@ func (p *proxy) cut(refuse bool) {
 		_ = c.Close()
 	}
 	p.conns = nil
+}
+
+// redirect makes new connections lead to another server.
+func (p *proxy) redirect(s *server) {
+	p.mu.Lock()
+	p.to = strings.TrimPrefix(s.http.URL, "https://")
+	p.mu.Unlock()
+	p.cut(false)
+}
+
+// insecure trusts whoever answers: test servers have a certificate each.
+func insecure(cfg *tls.Config) *tls.Config {
+	cfg = cfg.Clone()
+	cfg.InsecureSkipVerify = true
+	return cfg
 }
 
 // cipher returns the SRTP profile that the server has with a participant.
