@@ -59,6 +59,25 @@ type conference struct {
 	detector *speaker.Detector
 	speakers map[uint64]*endpoint // by the id that the detector knows
 	speakerN uint64
+
+	away bool // another node has it: this one stands by for it, or has given it up. Nothing is said of it here.
+}
+
+// emit queues an event of the conference.
+func (c *conference) emit(e Event) {
+	if c.away {
+		return
+	}
+	e.Conference = c.id
+	c.shard.node.emit(e)
+}
+
+// freeze stops the conference for good: another node goes on with it.
+func (c *conference) freeze() {
+	c.away = true
+	for _, e := range c.endpoints {
+		e.sess.Freeze()
+	}
 }
 
 // publication is what a participant publishes: it is asked for, then offered, then answered, and then has a forward.Track.
@@ -74,6 +93,9 @@ type publication struct {
 }
 
 func (c *conference) join(opts JoinOptions, now int64) (*endpoint, error) {
+	if c.away {
+		return nil, ErrAway
+	}
 	if _, ok := c.endpoints[opts.Participant]; ok {
 		return nil, ErrConflict
 	}
@@ -88,6 +110,7 @@ func (c *conference) join(opts JoinOptions, now int64) (*endpoint, error) {
 		if _, err := e.publish(p); err != nil {
 			e.sess.Close()
 			e.peer.Close(now)
+			delete(c.speakers, e.speakerID)
 			for id, p := range c.publications {
 				if p.owner == e {
 					delete(c.publications, id)
@@ -155,15 +178,18 @@ func (c *conference) published(p *publication, now int64) {
 
 // findSpeaker looks who speaks and says so when that changed.
 func (c *conference) findSpeaker(now int64) {
+	if c.away {
+		return
+	}
 	id, changed := c.detector.Tick(now)
 	if !changed {
 		return
 	}
-	ev := Event{Conference: c.id, Type: EventSpeaker}
+	ev := Event{Type: EventSpeaker}
 	if e := c.speakers[id]; e != nil {
 		ev.Speaker = e.id
 	}
-	c.shard.node.emit(ev)
+	c.emit(ev)
 }
 
 // ConferenceInfo describes a conference to operators.

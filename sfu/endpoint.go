@@ -34,8 +34,11 @@ func (e *Endpoint) Participant() ParticipantID { return e.e.id }
 
 func (e *Endpoint) do(ctx context.Context, f func(e *endpoint, now int64) error) error {
 	return e.node.shard.do(ctx, func(now int64) error {
-		if e.e.closed {
+		switch {
+		case e.e.closed:
 			return ErrClosed
+		case e.e.conf.away:
+			return ErrAway
 		}
 		return f(e.e, now)
 	})
@@ -153,8 +156,8 @@ func (e *Endpoint) Restart(ctx context.Context) error {
 
 // Close ends the endpoint. It may be called twice.
 func (e *Endpoint) Close() error {
-	err := e.do(context.Background(), func(e *endpoint, now int64) error {
-		e.close(now)
+	err := e.node.shard.do(context.Background(), func(now int64) error {
+		e.e.close(now)
 		return nil
 	})
 	if errors.Is(err, ErrClosed) {
@@ -181,9 +184,10 @@ type endpoint struct {
 
 	number      int
 	outstanding bool
-	dirty       bool // there is more to offer
-	restart     bool // with new credentials
-	offered     int  // sections in the outstanding offer
+	dirty       bool        // there is more to offer
+	restart     bool        // with new credentials
+	offered     int         // sections in the outstanding offer
+	fingerprint Fingerprint // of the certificate that the client has met; it stays when another node goes on
 	remote      transport.RemoteParams
 	ssrcs       map[uint32]bool
 }
@@ -199,6 +203,7 @@ type section struct {
 	ssrc   uint32
 	rtx    uint32
 	agreed bool // the client has answered it
+	later  bool // receiving: pub came after the outstanding offer, whose answer does not speak of it
 }
 
 func newEndpoint(c *conference, id ParticipantID, now int64) (*endpoint, error) {
@@ -208,6 +213,8 @@ func newEndpoint(c *conference, id ParticipantID, now int64) (*endpoint, error) 
 		return nil, fmt.Errorf("sfu: %w", err)
 	}
 	e := &endpoint{conf: c, id: id, sess: sess, state: StateConnecting, cname: token(10), ssrcs: make(map[uint32]bool)}
+	fp := s.node.dtls.Fingerprint()
+	e.fingerprint = Fingerprint{Algorithm: fp.Algorithm(), Value: fp.Value()}
 	e.peer = s.router.NewPeer(sess, e.newSSRC(), e)
 	c.speakerN++
 	e.speakerID = c.speakerN
@@ -226,7 +233,7 @@ func (e *endpoint) close(now int64) {
 	e.sess.Close()
 	if e.state != StateClosed {
 		e.state = StateClosed
-		e.conf.shard.node.emit(Event{Conference: e.conf.id, Participant: e.id, Type: EventState, State: StateClosed})
+		e.conf.emit(Event{Participant: e.id, Type: EventState, State: StateClosed})
 	}
 }
 
@@ -254,7 +261,7 @@ func (e *endpoint) publish(p Publish) (TrackID, error) {
 	for _, s := range e.sections { // a section that once carried the same is taken up again
 		if s.leg == nil && s.pub == nil && s.source == p.Source {
 			pub.section = s
-			s.pub, s.agreed = pub, false
+			s.pub, s.agreed, s.later = pub, false, e.outstanding
 		}
 	}
 	if pub.section == nil {
@@ -316,13 +323,13 @@ func (e *endpoint) bind(now int64) {
 		if p == nil || p.media == nil || e.shown(p) {
 			continue
 		}
-		fits, free := e.freeSlot(p)
+		fits, more := e.freeSlot(p)
 		switch {
 		case fits != nil:
 			fits.shows = p
 			fits.leg.Bind(p.media, now)
 			changed = true
-		case !free:
+		case more:
 			short[p.source.Kind()]++
 		}
 	}
@@ -344,18 +351,28 @@ func (e *endpoint) bind(now int64) {
 	e.offer(now)
 }
 
-// freeSlot finds a slot for p. free says that a slot is free, whether it takes p's codec or not.
-func (e *endpoint) freeSlot(p *publication) (fits *section, free bool) {
+// freeSlot finds a slot for p. more says that more slots would help: all that the client takes are in use. They do not where it
+// takes none, or where one is free and does not take p's codec.
+func (e *endpoint) freeSlot(p *publication) (fits *section, more bool) {
+	refused, usable, free := false, false, false
 	for _, s := range e.sections {
-		if s.leg == nil || s.shows != nil || s.kind != p.source.Kind() || !s.agreed || !s.leg.Usable() {
+		if s.leg == nil || s.kind != p.source.Kind() || !s.agreed {
+			continue
+		}
+		if !s.leg.Usable() {
+			refused = true
+			continue
+		}
+		usable = true
+		if s.shows != nil {
 			continue
 		}
 		if s.leg.Supports(p.media.Codec()) {
-			return s, true
+			return s, false
 		}
 		free = true
 	}
-	return nil, free
+	return nil, !free && (usable || !refused)
 }
 
 func (e *endpoint) shown(p *publication) bool {
@@ -390,7 +407,7 @@ func (e *endpoint) forget(id TrackID) bool {
 }
 
 func (e *endpoint) emitSlots() {
-	ev := Event{Conference: e.conf.id, Participant: e.id, Type: EventSlots}
+	ev := Event{Participant: e.id, Type: EventSlots}
 	for _, s := range e.sections {
 		if s.leg == nil || !s.agreed {
 			continue
@@ -401,7 +418,7 @@ func (e *endpoint) emitSlots() {
 		}
 		ev.Slots = append(ev.Slots, slot)
 	}
-	e.conf.shard.node.emit(ev)
+	e.conf.emit(ev)
 }
 
 func (e *endpoint) newSSRC() uint32 {

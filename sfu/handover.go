@@ -50,7 +50,8 @@ const (
 	// Copy leaves it running: the other node stands by, and takes over if this one dies. It must skip the numbers that this node
 	// may use until then.
 	Copy HandoverMode = iota
-	// Freeze stops it: nothing is sent or received any more, and the other node goes on with the very next number.
+	// Freeze stops it: nothing is sent or received any more, not even when it is closed, and no event comes of it. The other node
+	// goes on with the very next number.
 	Freeze
 )
 
@@ -71,6 +72,8 @@ type endpointState struct {
 	Offered     int
 	Outstanding bool
 	Dirty       bool
+	Restart     bool
+	Certificate Fingerprint // ours, as it was offered
 	Transport   []byte
 	Ufrag, Pwd  string // the client's
 	Algorithm   string
@@ -120,6 +123,9 @@ func (s *conferenceState) code(c *plain.Coder) {
 		plain.Int(c, &e.Offered)
 		c.Bool(&e.Outstanding)
 		c.Bool(&e.Dirty)
+		c.Bool(&e.Restart)
+		plain.Text(c, &e.Certificate.Algorithm)
+		plain.Text(c, &e.Certificate.Value)
 		c.Blob(&e.Transport)
 		plain.Text(c, &e.Ufrag)
 		plain.Text(c, &e.Pwd)
@@ -171,15 +177,13 @@ func (c *Conference) Export(ctx context.Context, mode HandoverMode) (Handover, e
 func (c *conference) state(mode HandoverMode, now int64) conferenceState {
 	st := conferenceState{ID: c.id, SpeakerN: c.speakerN}
 	if mode == Freeze { // all of them first: what one still sent would be missing from the others
-		for _, e := range c.endpoints {
-			e.sess.Freeze()
-		}
+		c.freeze()
 	}
 	for _, e := range c.endpoints {
 		cp := e.sess.Checkpoint(now)
 		es := endpointState{
 			ID: e.id, Session: e.sess.ID(), State: e.state, CNAME: e.cname, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
-			Outstanding: e.outstanding, Dirty: e.dirty, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
+			Outstanding: e.outstanding, Dirty: e.dirty, Restart: e.restart, Certificate: e.fingerprint, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
 			Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Wants: e.wants,
 		}
 		own := make(map[*publication]int)
@@ -277,7 +281,7 @@ func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, er
 		if s.conf == nil || s.active {
 			return ErrConflict
 		}
-		s.active = true
+		s.active, s.conf.away = true, false
 		for _, e := range s.conf.endpoints {
 			if err := e.sess.Activate(now); err != nil {
 				s.node.log.Warn("client has not checked this node yet", "conference", s.conf.id, "participant", e.id, "error", err)
@@ -306,7 +310,7 @@ func (s *shard) restore(st *conferenceState, old *conference, opts ImportOptions
 		delete(s.conferences, old.id)
 	}
 	c := newConference(s, st.ID)
-	c.speakerN = st.SpeakerN
+	c.speakerN, c.away = st.SpeakerN, true
 	fail := func(err error) (*conference, error) {
 		for _, e := range c.endpoints {
 			e.peer.Close(now)
@@ -376,7 +380,8 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 	}
 	e := &endpoint{
 		conf: c, id: es.ID, sess: sess, state: es.State, cname: es.CNAME, speakerID: es.SpeakerID, number: es.Number,
-		outstanding: es.Outstanding, dirty: es.Dirty, offered: es.Offered, wants: es.Wants, ssrcs: make(map[uint32]bool),
+		outstanding: es.Outstanding, dirty: es.Dirty, restart: es.Restart, offered: es.Offered, fingerprint: es.Certificate, wants: es.Wants,
+		ssrcs: make(map[uint32]bool),
 	}
 	e.peer = c.shard.router.NewPeer(sess, es.Peer.LocalSSRC, e)
 	c.endpoints[e.id] = e

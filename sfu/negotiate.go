@@ -26,16 +26,16 @@ func (e *endpoint) offer(now int64) {
 	e.offered = len(e.sections)
 	s := e.conf.shard
 	local := e.sess.Local()
-	fp := s.node.dtls.Fingerprint()
 	o := &Offer{
 		Number:      e.number,
 		ICE:         ICEParams{Ufrag: local.Ufrag, Pwd: local.Pwd, Candidates: s.candidates},
-		Fingerprint: Fingerprint{Algorithm: fp.Algorithm(), Value: fp.Value()},
+		Fingerprint: e.fingerprint,
 	}
 	for _, sec := range e.sections {
+		sec.later = false
 		o.Sections = append(o.Sections, sec.describe(e))
 	}
-	s.node.emit(Event{Conference: e.conf.id, Participant: e.id, Type: EventOffer, Offer: o})
+	e.conf.emit(Event{Participant: e.id, Type: EventOffer, Offer: o})
 }
 
 func (s *section) describe(e *endpoint) Section {
@@ -77,12 +77,10 @@ func (e *endpoint) answer(number int, a Answer, now int64) error {
 	if !e.remote.Fingerprint.IsZero() && e.remote.Fingerprint != fp {
 		return fmt.Errorf("%w: the certificate may not change", ErrBadAnswer)
 	}
-	if remote != e.remote {
-		if err := e.sess.SetRemote(remote, now); err != nil {
-			return fmt.Errorf("%w: %w", ErrBadAnswer, err)
-		}
-		e.remote = remote
+	if err := e.sess.SetRemote(remote, now); err != nil { // always: after Restart the same credentials are news, too
+		return fmt.Errorf("%w: %w", ErrBadAnswer, err)
 	}
+	e.remote = remote
 	e.outstanding = false
 
 	var ext forward.Extensions
@@ -104,14 +102,15 @@ func (e *endpoint) answer(number int, a Answer, now int64) error {
 			slots = slots || !was
 			continue
 		}
-		if sec.pub == nil || sec.agreed {
+		if sec.pub == nil || sec.agreed || sec.later {
 			continue
 		}
-		if as.Rejected || as.Direction != SendOnly {
+		codecs := codecMaps(as, sec.pub.codecs)
+		if as.Direction != SendOnly || len(codecs) == 0 {
 			continue // not sent, for now: the publication waits for the client's next answer
 		}
 		sec.agreed = true
-		e.open(sec, as)
+		e.open(sec, as, codecs)
 		live = append(live, sec.pub)
 	}
 	for _, p := range live {
@@ -141,10 +140,10 @@ func (e *endpoint) check(a *Answer) error {
 }
 
 // open begins a publication whose section was answered.
-func (e *endpoint) open(sec *section, as *AnswerSection) {
+func (e *endpoint) open(sec *section, as *AnswerSection, codecs []forward.CodecMap) {
 	p := sec.pub
 	cfg := forward.TrackConfig{
-		MID: sec.mid, Kind: rtp.KindAudio, Codecs: codecMaps(as, p.codecs, p.codecs), RTX: as.RTXSSRC, Muted: p.muted, User: p,
+		MID: sec.mid, Kind: rtp.KindAudio, Codecs: codecs, RTX: as.RTXSSRC, Muted: p.muted, User: p,
 	}
 	if sec.kind == Video {
 		cfg.Kind = rtp.KindVideo

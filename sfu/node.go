@@ -28,6 +28,7 @@ var (
 	ErrClosed           = errors.New("sfu: closed")
 	ErrNotFound         = errors.New("sfu: no such track or endpoint")
 	ErrConflict         = errors.New("sfu: the participant publishes this source already")
+	ErrAway             = errors.New("sfu: another node has the conference")
 	ErrStaleOffer       = errors.New("sfu: the answer is not to the outstanding offer")
 	ErrBadAnswer        = errors.New("sfu: the answer does not fit its offer")
 	ErrTooMany          = errors.New("sfu: too many")
@@ -153,6 +154,18 @@ func (n *Node) Close() error {
 		n.threads.Wait()
 	})
 	return nil
+}
+
+// Halt ends the node as a crash would, but for its own goroutines: nothing more is sent, not even a goodbye, so that the nodes that
+// stand by for its conferences can go on with them. It is for a node that its cluster has struck, and for tests of that.
+func (n *Node) Halt() error {
+	_ = n.shard.do(context.Background(), func(int64) error {
+		for _, c := range n.shard.conferences {
+			c.freeze()
+		}
+		return nil
+	})
+	return n.Close()
 }
 
 // emit queues an event for the observer.

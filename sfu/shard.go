@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sotto-edge/sotto/internal/pktbuf"
@@ -54,7 +55,7 @@ func (n *Node) start(sock *udp.Socket) error {
 		s.candidates = append(s.candidates, Candidate{Addr: c.Addr, Priority: c.Priority, Foundation: c.Foundation})
 	}
 	s.pool = pktbuf.NewPool(n.cfg.Buffers)
-	s.router = forward.New(forward.Config{Observer: s, WallOffset: s.epoch.UnixNano() - 1})
+	s.router = forward.New(forward.Config{Observer: s})
 	if n.dtls, err = handshake.NewPool(handshake.Config{Post: s.post}); err != nil {
 		return fmt.Errorf("sfu: dtls: %w", err)
 	}
@@ -170,17 +171,26 @@ func (s *shard) enqueue(f func(now int64)) bool {
 	return true
 }
 
-// do runs f on the shard's thread and waits for it. When ctx ends first, f may still run.
+// do runs f on the shard's thread and waits for it. When ctx ends before f has begun, f never runs; once begun it is waited for,
+// so that what it writes is the caller's, and nothing it makes is without an owner.
 func (s *shard) do(ctx context.Context, f func(now int64) error) error {
 	done := make(chan error, 1)
-	if !s.enqueue(func(now int64) { done <- f(now) }) {
+	var taken atomic.Bool // by the thread to run it, or by the caller who gives up
+	if !s.enqueue(func(now int64) {
+		if !taken.Swap(true) {
+			done <- f(now)
+		}
+	}) {
 		return ErrClosed
 	}
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		if !taken.Swap(true) {
+			return ctx.Err()
+		}
+		return <-done
 	}
 }
 
@@ -194,7 +204,7 @@ func (s *shard) stop() {
 // Live implements forward.Observer.
 func (s *shard) Live(t *forward.Track) {
 	p := t.User.(*publication)
-	s.node.emit(Event{Conference: p.owner.conf.id, Participant: p.owner.id, Type: EventTrackLive, Track: p.id})
+	p.owner.conf.emit(Event{Participant: p.owner.id, Type: EventTrackLive, Track: p.id})
 }
 
 // Ended implements forward.Observer. The publication stays until its owner withdraws it: a BYE is no more than a hint.
@@ -208,7 +218,7 @@ func (s *shard) State(p *forward.Peer, st transport.State) {
 		return
 	}
 	e.state = to
-	s.node.emit(Event{Conference: e.conf.id, Participant: e.id, Type: EventState, State: to})
+	e.conf.emit(Event{Participant: e.id, Type: EventState, State: to})
 }
 
 var states = map[transport.State]State{

@@ -52,7 +52,8 @@ type LegState struct {
 	CNAME           string
 	SSRC, RTX       uint32
 	Codecs          []CodecMap
-	Layer           int // of the track that is shown; -1: waits for a packet to start from
+	Layer           int   // of the track that is shown; -1: waits for a packet to start from
+	First           int64 // leg's number at which its layer began
 	Offset          int64
 	TSOffset        uint32
 	Highest         int64
@@ -112,6 +113,7 @@ func (s *LegState) Code(c *plain.Coder) {
 	plain.Int(c, &s.RTX)
 	plain.List(c, &s.Codecs, codeCodec)
 	plain.Int(c, &s.Layer)
+	plain.Int(c, &s.First)
 	plain.Int(c, &s.Offset)
 	plain.Int(c, &s.TSOffset)
 	plain.Int(c, &s.Highest)
@@ -210,7 +212,12 @@ func (p *Peer) RestoreTrack(s TrackState, cfg TrackConfig, now int64) (*Track, b
 		}
 		l.reception, l.rtx, l.lastAt = rc, ls.RTX, since(ls.Age, now)
 		if l.nack != nil && rc.Started {
-			l.nack.Received(rc.Highest, now) // what the other node missed since is asked for with the next packet
+			// What the other node still missed is asked for anew, and what it missed since with the next packet.
+			for ext := max(rc.Base, rc.Highest-nackLookback); ext <= rc.Highest; ext++ {
+				if rc.Seen(ext) {
+					l.nack.Received(ext, now)
+				}
+			}
 		}
 	}
 	return t, true
@@ -220,7 +227,7 @@ func (p *Peer) RestoreTrack(s TrackState, cfg TrackConfig, now int64) (*Track, b
 func (l *Leg) State(now int64) LegState {
 	s := LegState{
 		MID: string(l.mid), Kind: l.kind, CNAME: l.cname, SSRC: l.ssrc, RTX: l.rtx, Codecs: l.codecs, Layer: -1,
-		Offset: l.offset, TSOffset: l.tsOffset, Highest: l.highest, LastTS: l.lastTS, Age: age(l.lastAt, now), RepairSeq: l.repairSeq,
+		First: l.first, Offset: l.offset, TSOffset: l.tsOffset, Highest: l.highest, LastTS: l.lastTS, Age: age(l.lastAt, now), RepairSeq: l.repairSeq,
 		Packets: l.packets, Octets: l.octets,
 	}
 	if l.layer != nil && l.shows(l.layer) {
@@ -229,12 +236,16 @@ func (l *Leg) State(now int64) LegState {
 	return s
 }
 
+// nackLookback is how far behind the newest packet a restored layer looks for what is missing.
+const nackLookback = 128
+
 // RestoreLeg adds a leg as s describes it, showing t (nil: nothing). Every number goes on skip further: the node that had the leg
 // before may still have used those between.
 func (p *Peer) RestoreLeg(s LegState, t *Track, skip, now int64) *Leg {
 	l := p.NewLeg(LegConfig{MID: s.MID, Kind: s.Kind, SSRC: s.SSRC, RTXSSRC: s.RTX, CNAME: s.CNAME})
 	l.codecs, l.packets, l.octets = s.Codecs, s.Packets, s.Octets
 	l.highest, l.lastTS, l.lastAt, l.repairSeq = s.Highest+skip, s.LastTS, since(s.Age, now), s.RepairSeq+skip
+	p.router.timers.sooner(p, now+reportInterval) // a restored session may be connected already, and never say so
 	if t == nil {
 		return l
 	}
@@ -245,8 +256,10 @@ func (p *Peer) RestoreLeg(s LegState, t *Track, skip, now int64) *Leg {
 		from := t.layers[s.Layer]
 		l.layer, l.layerID, l.clock, l.waiting = from, from.id, int64(t.codec.ClockRate()), 0
 		l.offset, l.tsOffset = s.Offset+skip, s.TSOffset
-		l.first = l.highest + 1
-		l.spans[0] = span{layer: from, id: from.id, first: l.first, offset: l.offset}
+		if l.first = s.First; skip != 0 {
+			l.first = l.highest + 1
+		}
+		l.spans[0] = span{layer: from, id: from.id, first: l.first, offset: l.offset, ts: l.tsOffset}
 		l.spanN = 1
 	}
 	return l

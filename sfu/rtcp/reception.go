@@ -81,6 +81,12 @@ func (r *Reception) Repaired(seq uint16) (int64, Status) {
 	return ext, r.mark(ext)
 }
 
+// Seen says whether the packet with that extended sequence number has come. Of one that is behind the window nothing is known.
+func (r *Reception) Seen(ext int64) bool {
+	d := r.Highest - ext
+	return r.Started && d >= 0 && d < seenWindow && r.seen[d>>6]&(1<<(d&63)) != 0
+}
+
 // Extend returns the extended sequence number of seq, the one nearest to the newest packet, and changes nothing.
 func (r *Reception) Extend(seq uint16) int64 {
 	if !r.Started {
