@@ -31,9 +31,15 @@ type span struct {
 	id     uint32 // the layer's id when the span began: a layer that was bound anew answers no old request
 	first  int64  // first extended number of the leg in this span
 	offset int64  // leg's number less publisher's number
+	ts     uint32 // leg's timestamp less publisher's
 }
 
 const spans = 4
+
+// maxJump is the longest gap in a publisher's numbers that a leg takes over (RFC 3550 §A.1 has the same for a stream that started
+// anew). A receiver that does not see a gap of half a cycle end can never open a packet of the leg again (RFC 3711 §3.3.1), and the
+// leg outlives what it shows.
+const maxJump = 3000
 
 // Leg sends one track at a time to one receiver under a constant SSRC.
 type Leg struct {
@@ -164,6 +170,9 @@ func (l *Leg) forward(from *Layer, ps []packet, now int64) {
 	}
 	for i := range ps {
 		p := &ps[i]
+		if l.shows(from) && p.ext+l.offset > l.highest+maxJump {
+			l.restart(now)
+		}
 		if !l.shows(from) {
 			if !l.canStart(p, now) {
 				from.wantKey(now)
@@ -199,15 +208,19 @@ func (l *Leg) canStart(p *packet, now int64) bool {
 	if l.kind == rtp.KindAudio || p.key {
 		return true
 	}
+	if l.layer != nil && l.shows(l.layer) && l.layer.live(now) {
+		l.waiting = 0 // there is a picture; the better one can wait for its key frame
+		return false
+	}
 	if l.waiting == 0 {
 		l.waiting = now
 	}
-	return l.layer == nil && now-l.waiting > keyPatience
+	return now-l.waiting > keyPatience
 }
 
 // start begins a new span with p: the numbers go on where they stopped, the timestamp as far as the clock has gone since.
 func (l *Leg) start(from *Layer, p *packet, now int64) {
-	clock := int64(l.track.codec.ClockRate())
+	clock := int64(p.codec.ClockRate())
 	ts := l.lastTS
 	if l.lastAt != 0 {
 		gap := (now - l.lastAt) * clock / second
@@ -220,7 +233,7 @@ func (l *Leg) start(from *Layer, p *packet, now int64) {
 	l.first = l.highest + 1
 	l.offset = l.first - p.ext
 	l.tsOffset = ts - p.h.Timestamp
-	l.spans[l.spanN%spans] = span{layer: from, id: from.id, first: l.first, offset: l.offset}
+	l.spans[l.spanN%spans] = span{layer: from, id: from.id, first: l.first, offset: l.offset, ts: l.tsOffset}
 	l.spanN++
 }
 
@@ -231,7 +244,7 @@ func (l *Leg) send(p *packet, now int64) {
 		r.Counters.Late++
 		return
 	}
-	m, ok := l.codec(l.track.codec)
+	m, ok := l.codec(p.codec)
 	if !ok {
 		r.Counters.UnknownPayload++
 		return
@@ -264,30 +277,30 @@ func (l *Leg) resend(seq uint16, now int64) {
 		r.Counters.RetransmitMissed++
 		return
 	}
-	m, ok := l.codec(l.track.codec)
 	buf := sp.layer.ring.Get(ext - sp.offset)
-	if buf == nil || !ok || m.RTX == 0 {
+	var h rtp.Header
+	if buf == nil || !h.Parse(buf.Bytes()) {
 		r.Counters.RetransmitMissed++
 		return
 	}
-	wait := max(l.rtt, resendInterval)
+	codec, _ := sp.layer.track.up.codec(h.PayloadType) // the leg may show something else by now
+	m, ok := l.codec(codec)
+	if !ok || m.RTX == 0 {
+		r.Counters.RetransmitMissed++
+		return
+	}
+	wait := max(l.peer.RoundTrip(), resendInterval)
 	again := &l.resent[uint64(ext)%uint64(len(l.resent))]
 	if again.ext == ext && now-again.at < wait {
 		return
 	}
 	*again = resent{ext: ext, at: now}
 
-	var p packet
-	var h rtp.Header
-	if !h.Parse(buf.Bytes()) {
-		r.Counters.RetransmitMissed++
-		return
-	}
-	p = newPacket(buf, &h, ext, l.track.codec, &sp.layer.peer.ext)
+	p := newPacket(buf, &h, ext, codec, &sp.layer.peer.ext)
 	l.repairSeq++
 	size := maxHeader + 2 + len(p.payload())
 	hdr := l.peer.sess.ReserveRTP(size)[:0]
-	hdr = l.appendHeader(hdr, &p, m.RTX, l.rtx, uint16(l.repairSeq), h.Timestamp+l.tsOffset, now)
+	hdr = l.appendHeader(hdr, &p, m.RTX, l.rtx, uint16(l.repairSeq), h.Timestamp+sp.ts, now)
 
 	// The original sequence number stands in front of the payload. It is put over the last two bytes of the stored header, which
 	// are put back afterwards: the payload is sealed from where it lies.

@@ -14,6 +14,7 @@ type Extensions struct {
 type packet struct {
 	buf         *pktbuf.Buf
 	h           rtp.Header
+	codec       rtp.Codec
 	ext         int64  // extended sequence number of the publisher
 	key         bool   // a key frame begins here
 	audioLevel  []byte // values of extensions that are passed on, nil if absent; views into buf
@@ -22,20 +23,35 @@ type packet struct {
 }
 
 func newPacket(b *pktbuf.Buf, h *rtp.Header, ext int64, c rtp.Codec, ids *Extensions) packet {
-	p := packet{buf: b, h: *h, ext: ext}
+	p := packet{buf: b, h: *h, codec: c, ext: ext}
 	for id, v := range h.Extensions {
 		switch id {
 		case 0:
 		case ids.AudioLevel:
-			p.audioLevel = v
+			p.audioLevel = oneByte(v)
 		case ids.Orientation:
-			p.orientation = v
+			p.orientation = oneByte(v)
 		case ids.Dependency:
 			p.dependency = v
 		}
 	}
-	p.key = c.Kind() == rtp.KindVideo && rtp.KeyFrame(c, p.payload())
+	if c.Kind() == rtp.KindVideo {
+		content := p.payload()
+		if pad := rtp.PaddingLen(b.Bytes(), h); pad > 0 {
+			content = content[:len(content)-pad]
+		}
+		p.key = rtp.KeyFrame(c, content)
+	}
 	return p
+}
+
+// oneByte returns v if it is of the one length that its extension has (RFC 6464 §3, 3GPP TS 26.114 §7.4.5), or else nil: what a
+// publisher pads up is not passed on to every receiver.
+func oneByte(v []byte) []byte {
+	if len(v) != 1 {
+		return nil
+	}
+	return v
 }
 
 // payload is everything behind the header, padding included.

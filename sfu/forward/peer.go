@@ -39,7 +39,7 @@ type Peer struct {
 type inbound struct {
 	ssrc   uint32
 	repair bool
-	layer  *Layer
+	layer  *Layer // what it belongs to while layer.bound; what it belonged to, later
 }
 
 // NewPeer makes the media side of s. localSSRC names the sender of the feedback to it.
@@ -56,8 +56,14 @@ func (p *Peer) Session() *transport.Session { return p.sess }
 // SetExtensions says which header extensions the session uses.
 func (p *Peer) SetExtensions(e Extensions) { p.ext = e }
 
-// RoundTrip returns the last measured round trip time in nanoseconds, 0 if none was.
-func (p *Peer) RoundTrip() int64 { return p.rtt }
+// RoundTrip returns the last measured round trip time in nanoseconds, 0 if none was: that of media reports, which a peer that
+// receives nothing does not send, or else that of consent checks.
+func (p *Peer) RoundTrip() int64 {
+	if p.rtt != 0 {
+		return p.rtt
+	}
+	return p.sess.RTT()
+}
 
 // Close ends what the peer publishes and frees its legs. The session is the caller's to close.
 func (p *Peer) Close(now int64) {
@@ -88,36 +94,87 @@ func (p *Peer) send(compound []byte) bool {
 // inbound finds the stream that a packet belongs to. A new stream says in its header extensions which section it is of
 // (RFC 9143 §9.2) and which layer (RFC 8852); or the answer named it; or its payload type leaves no choice.
 func (p *Peer) inbound(h *rtp.Header) *inbound {
+	var was *inbound
 	for i := range p.in {
-		if p.in[i].ssrc == h.SSRC && p.in[i].layer.bound {
-			return &p.in[i]
+		if in := &p.in[i]; in.ssrc == h.SSRC {
+			if in.layer.bound {
+				return in
+			}
+			was = in
 		}
 	}
 	t, index, repair := p.match(h)
+	if t == nil && was != nil {
+		t, index, repair = p.again(was)
+	}
 	if t == nil || index >= len(t.layers) {
 		return nil
 	}
 	l := t.layers[index]
+	if repair && !l.bound {
+		return nil // its own stream is not known yet; a probe, or it will come again
+	}
+	in := p.place(h.SSRC, l, repair)
+	if in == nil {
+		return nil
+	}
 	if repair {
-		if !l.bound {
-			return nil // its own stream is not known yet; a probe, or it will come again
-		}
 		l.rtx = h.SSRC
 	} else {
 		l.bind(h.SSRC)
 	}
-	in := inbound{ssrc: h.SSRC, repair: repair, layer: l}
-	for i := range p.in { // a stream that ended, or the one that this one replaces
-		if o := &p.in[i]; o.ssrc == h.SSRC || !o.layer.bound || o.layer == l && o.repair == repair {
-			*o = in
-			return o
+	*in = inbound{ssrc: h.SSRC, repair: repair, layer: l}
+	return in
+}
+
+// place finds the entry for a new stream of l: its own, that of the stream that it replaces, a fresh one, or that of a stream that
+// ended.
+func (p *Peer) place(ssrc uint32, l *Layer, repair bool) *inbound {
+	var own, ended *inbound
+	kept := p.in[:0]
+	for _, in := range p.in {
+		if in.layer == l && in.ssrc != ssrc && (!repair || in.repair) {
+			continue // replaced; with a layer's stream goes what repaired it
+		}
+		kept = append(kept, in)
+	}
+	p.in = kept
+	for i := range p.in {
+		switch in := &p.in[i]; {
+		case in.ssrc == ssrc:
+			own = in
+		case !in.layer.bound && ended == nil:
+			ended = in
 		}
 	}
-	if len(p.in) >= maxInbound {
-		return nil
+	switch {
+	case own != nil:
+		return own
+	case len(p.in) < maxInbound:
+		p.in = append(p.in, inbound{})
+		return &p.in[len(p.in)-1]
 	}
-	p.in = append(p.in, in)
-	return &p.in[len(p.in)-1]
+	return ended
+}
+
+// again finds where a stream belongs whose publication has ended, when another has taken its section up. Senders name the section
+// and the layer of a stream only until they know that they were understood, and do not begin anew with the next publication.
+func (p *Peer) again(was *inbound) (t *Track, layer int, repair bool) {
+	old := was.layer.track
+	for _, t := range p.tracks {
+		if t.up.mid != old.up.mid {
+			continue
+		}
+		if len(t.up.rids) == 0 || len(old.up.rids) == 0 {
+			return t, was.layer.index, was.repair
+		}
+		for i, rid := range t.up.rids {
+			if rid == old.up.rids[was.layer.index] {
+				return t, i, was.repair
+			}
+		}
+	}
+	return nil, 0, false
 }
 
 // match finds the track and layer of a stream that is not known yet.
@@ -159,6 +216,9 @@ func (p *Peer) match(h *rtp.Header) (t *Track, layer int, repair bool) {
 // matchLayer finds the layer by rid or repaired-rid.
 func (t *Track) matchLayer(p *Peer, h *rtp.Header) (*Track, int, bool) {
 	_, repair := t.up.repairOf(h.PayloadType)
+	if _, media := t.up.codec(h.PayloadType); !media && !repair {
+		return nil, 0, false // a stream of something that was not agreed must not take a layer from its own
+	}
 	if len(t.up.rids) == 0 {
 		return t, 0, repair
 	}
@@ -208,23 +268,8 @@ func (p *Peer) tick(now int64) int64 {
 	next = min(next, p.reportAt)
 	for _, t := range p.tracks {
 		for _, l := range t.layers {
-			if !l.bound || l.nack == nil {
-				continue
-			}
-			if at := l.nack.Next(); at <= now {
-				l.askMissing(now)
-			}
-			if at := l.nack.Next(); at > now {
-				next = min(next, at)
-			}
-			if l.keyWanted {
-				if now-l.keyAt >= keyInterval {
-					l.sendPLI(now)
-					if now-l.keyAt >= keyInterval { // not sent: the transport is away
-						l.keyAt = now
-					}
-				}
-				next = min(next, l.keyAt+keyInterval)
+			if l.bound && l.nack != nil {
+				next = min(next, l.tick(now))
 			}
 		}
 	}

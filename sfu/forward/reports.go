@@ -8,7 +8,7 @@ import (
 // maxRTCP bounds a compound that we make, so that it passes every path.
 const maxRTCP = 1100
 
-// maxResend bounds what one request may cost.
+// maxResend bounds what one compound may cost, however many requests are in it.
 const maxResend = 64
 
 // RTCP takes one authenticated compound.
@@ -17,6 +17,7 @@ func (r *Router) RTCP(s *transport.Session, compound []byte, now int64) {
 	if !ok {
 		return
 	}
+	r.budget = maxResend
 	it := rtcp.NewIterator(compound)
 	for it.Next() {
 		switch it.Type() {
@@ -114,10 +115,9 @@ func (p *Peer) onTransportFeedback(pkt rtcp.Packet, now int64) {
 			r.Counters.IgnoredRTCP++
 			return
 		}
-		left := maxResend
 		for seq := range nack.Seqs {
 			r.Counters.NACKsIn++
-			if left--; left >= 0 {
+			if r.budget--; r.budget >= 0 {
 				l.resend(seq, now)
 			}
 		}

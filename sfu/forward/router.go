@@ -26,6 +26,7 @@ const (
 	keyInterval      = 500 * millisecond  // at most one key frame request a stream in this time
 	layerTimeout     = 1000 * millisecond // a simulcast layer without packets for so long is not chosen
 	keyPatience      = 3 * second         // a leg that waits for a key frame starts without one after this
+	keyWish          = 3 * second         // a wish for a key frame is repeated for so long, unless it is renewed
 	resendInterval   = 20 * millisecond   // a packet is not retransmitted twice in this time, if the round trip is unknown
 )
 
@@ -43,8 +44,6 @@ type Observer interface {
 // Config is what a Router is made of.
 type Config struct {
 	Observer Observer
-	// WallOffset is Unix time less the monotonic clock, in nanoseconds: it turns the packet clock into NTP time for sender reports.
-	WallOffset int64
 	// MaxHistory is the number of packets kept of one stream for repair, a power of two. 0 means 1024.
 	MaxHistory int
 }
@@ -63,7 +62,6 @@ type Counters struct {
 	Muted                 uint64 // packets of a muted track, not forwarded
 	Late                  uint64 // packets too old for a leg's numbering
 	SendErrors            uint64 // packets that the transport did not take
-	NoBuffer              uint64
 	KeyRequestsIn         uint64 // PLI and FIR of subscribers
 	KeyRequestsOut        uint64 // PLI sent to publishers
 	NACKsIn, NACKsOut     uint64 // sequence numbers asked for
@@ -78,7 +76,6 @@ type Counters struct {
 // Router forwards for all sessions of a shard. It implements transport.Handler.
 type Router struct {
 	obs        Observer
-	wallOffset int64
 	maxHistory int
 
 	peers  map[*Peer]struct{}
@@ -88,6 +85,7 @@ type Router struct {
 
 	scratch []byte // RTCP is built here
 	seqs    []uint16
+	budget  int // packets that the compound at hand may still have sent again
 
 	Counters Counters
 }
@@ -99,7 +97,6 @@ func New(cfg Config) *Router {
 	}
 	return &Router{
 		obs:        cfg.Observer,
-		wallOffset: cfg.WallOffset,
 		maxHistory: cfg.MaxHistory,
 		peers:      make(map[*Peer]struct{}),
 		scratch:    make([]byte, 0, 2048),
@@ -113,15 +110,15 @@ func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint6
 	if !ok {
 		return
 	}
+	if id := p.ext.TransportCC; id != 0 { // of every packet, ours or not: the sender takes what is not reported for lost
+		if v := h.Extension(id); len(v) == 2 {
+			p.arrived(uint16(v[0])<<8|uint16(v[1]), now)
+		}
+	}
 	in := p.inbound(h)
 	if in == nil {
 		r.Counters.UnknownSSRC++
 		return
-	}
-	if id := p.ext.TransportCC; id != 0 {
-		if v := h.Extension(id); len(v) == 2 {
-			p.arrived(uint16(v[0])<<8|uint16(v[1]), now)
-		}
 	}
 	l := in.layer
 	var ext int64
@@ -143,6 +140,14 @@ func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint6
 		r.Counters.Recovered++
 	}
 	t := l.track
+	codec, ok := t.up.codec(h.PayloadType)
+	if !ok {
+		r.Counters.UnknownPayload++
+		if l.nack != nil {
+			l.nack.Received(ext, now) // it is not missing
+		}
+		return
+	}
 	r.Counters.PacketsIn++
 	r.Counters.BytesIn += uint64(len(b.Bytes()))
 	l.packets++
@@ -152,22 +157,20 @@ func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint6
 		t.live = true
 		r.obs.Live(t)
 	}
-	codec, ok := t.up.codec(h.PayloadType)
-	if !ok {
-		r.Counters.UnknownPayload++
-		return
-	}
 	t.codec = codec
 	t.level(p, h, now)
+	if t.muted {
+		r.Counters.Muted++
+	}
+	if t.muted || len(t.legs) == 0 {
+		if l.nack != nil {
+			l.nack.Reset() // nobody misses anything, and whoever comes begins anew
+		}
+		return
+	}
 	if l.ring != nil {
 		l.nack.Received(ext, now)
 		l.ring.Put(ext, b, now)
-	}
-	if t.muted || len(t.legs) == 0 {
-		if t.muted {
-			r.Counters.Muted++
-		}
-		return
 	}
 	if len(l.pending) == 0 {
 		r.dirty = append(r.dirty, l)
@@ -206,7 +209,8 @@ func (r *Router) State(s *transport.Session, st transport.State, now int64) {
 		return
 	}
 	if st == transport.StateConnected {
-		r.timers.set(p, now+reportInterval)
+		p.reportAt = now + reportInterval
+		r.timers.sooner(p, p.reportAt)
 		for _, leg := range p.legs {
 			leg.askKey(now)
 		}

@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"math"
+
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/history"
@@ -168,6 +170,7 @@ func (t *Track) Close(now int64) {
 	}
 	for _, l := range t.layers {
 		l.close()
+		l.nack, l.ring = nil, nil // the peer remembers the layer by its streams, see again
 	}
 	for i, x := range t.peer.tracks {
 		if x == t {
@@ -189,7 +192,7 @@ func (t *Track) removeLeg(l *Leg) {
 // best returns the highest layer that is being received, or nil.
 func (t *Track) best(now int64) *Layer {
 	for i := len(t.layers) - 1; i >= 0; i-- {
-		if l := t.layers[i]; l.bound && l.lastAt != 0 && now-l.lastAt < layerTimeout {
+		if l := t.layers[i]; l.live(now) {
 			return l
 		}
 	}
@@ -222,6 +225,7 @@ type Layer struct {
 	pending   []packet            // of the current batch
 
 	keyWanted bool
+	keyUntil  int64 // when the wish is given up
 	keyAt     int64 // last request
 	packets   uint64
 	bytes     uint64
@@ -239,10 +243,40 @@ func (l *Layer) bind(ssrc uint32) {
 	r.layerN++
 	l.id, l.bound, l.ssrc = r.layerN, true, ssrc
 	l.reception = rtcp.Reception{SSRC: ssrc}
-	if l.track.kind == rtp.KindVideo {
+	if l.track.kind == rtp.KindVideo && l.nack == nil { // made once: a publisher that changes its SSRC all the time costs nothing
 		l.nack = new(rtcp.NACKGenerator)
 		l.ring = history.New(history.Config{MaxSlots: r.maxHistory})
 	}
+}
+
+// live says whether the layer is being received.
+func (l *Layer) live(now int64) bool { return l.bound && l.lastAt != 0 && now-l.lastAt < layerTimeout }
+
+// tick does what is due for the layer and returns its next deadline.
+func (l *Layer) tick(now int64) int64 {
+	next := int64(math.MaxInt64)
+	l.ring.Expire(now) // a stream that has stopped must not hold its buffers
+	if l.track.muted || len(l.track.legs) == 0 {
+		l.nack.Reset()
+		l.keyWanted = false
+		return next
+	}
+	if at := l.nack.Next(); at <= now {
+		l.askMissing(now)
+	}
+	if at := l.nack.Next(); at > now {
+		next = at
+	}
+	if l.keyWanted && now >= l.keyUntil {
+		l.keyWanted = false
+	}
+	if l.keyWanted {
+		if now-l.keyAt >= keyInterval && !l.sendPLI(now) {
+			l.keyAt = now // the transport is away
+		}
+		next = min(next, l.keyAt+keyInterval)
+	}
+	return next
 }
 
 // close lets go of what the layer holds and unbinds it.
@@ -254,11 +288,10 @@ func (l *Layer) close() {
 	l.pending = l.pending[:0]
 	if l.ring != nil {
 		l.ring.Release()
-		l.ring = nil
+		l.nack.Reset()
 	}
-	l.nack = nil
 	l.bound, l.lastAt, l.keyWanted = false, 0, false
-	l.id = 0
+	l.id, l.rtx = 0, 0
 }
 
 // unwrap turns a retransmission (RFC 4588 §4) into the packet that it carries, in place; false for padding, which probes are
@@ -285,7 +318,7 @@ func (l *Layer) wantKey(now int64) {
 	if l.track.muted || !l.bound {
 		return
 	}
-	l.keyWanted = true
+	l.keyWanted, l.keyUntil = true, now+keyWish
 	if l.keyAt == 0 || now-l.keyAt >= keyInterval {
 		l.sendPLI(now)
 		return
@@ -293,20 +326,23 @@ func (l *Layer) wantKey(now int64) {
 	l.peer.router.timers.sooner(l.peer, l.keyAt+keyInterval)
 }
 
-func (l *Layer) sendPLI(now int64) {
+// sendPLI asks for a key frame; false if the transport cannot.
+func (l *Layer) sendPLI(now int64) bool {
 	r := l.peer.router
 	r.scratch = rtcp.AppendPLI(r.scratch[:0], l.peer.localSSRC, l.ssrc)
-	if l.peer.send(r.scratch) {
-		l.keyAt = now
-		r.Counters.KeyRequestsOut++
-		r.timers.sooner(l.peer, now+keyInterval)
+	if !l.peer.send(r.scratch) {
+		return false
 	}
+	l.keyAt = now
+	r.Counters.KeyRequestsOut++
+	r.timers.sooner(l.peer, now+keyInterval)
+	return true
 }
 
 // askMissing requests what is missing from the publisher; what cannot be had any more makes a key frame necessary.
 func (l *Layer) askMissing(now int64) {
 	r := l.peer.router
-	r.seqs = l.nack.Missing(now, l.peer.rtt, r.seqs[:0])
+	r.seqs = l.nack.Missing(now, l.peer.RoundTrip(), r.seqs[:0])
 	if len(r.seqs) > 0 {
 		r.scratch = rtcp.AppendNACK(r.scratch[:0], l.peer.localSSRC, l.ssrc, r.seqs)
 		if l.peer.send(r.scratch) {
