@@ -205,6 +205,9 @@ func (p *Peer) match(h *rtp.Header) (t *Track, layer int, repair bool) {
 		if !media && !rep {
 			continue
 		}
+		if l := c.layers[0]; p.ext.MID != 0 && l.bound && (media || l.rtx != 0) {
+			return nil, 0, false // it has its stream; another one would say that it takes over
+		}
 		if t != nil || len(c.up.rids) > 0 {
 			return nil, 0, false // ambiguous
 		}

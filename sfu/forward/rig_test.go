@@ -440,3 +440,7 @@ func (c *client) pliOf(ssrc uint32) (n int) {
 	}
 	return n
 }
+
+func trackOf(mid string) forward.TrackConfig {
+	return forward.TrackConfig{MID: mid, Kind: rtp.KindVideo, Codecs: []forward.CodecMap{vp8}}
+}
