@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"slices"
+
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
@@ -334,7 +336,7 @@ func (l *Leg) Close(now int64) {
 	l.Bind(nil, now)
 	for i, x := range l.peer.legs {
 		if x == l {
-			l.peer.legs = append(l.peer.legs[:i], l.peer.legs[i+1:]...)
+			l.peer.legs = slices.Delete(l.peer.legs, i, i+1)
 			break
 		}
 	}

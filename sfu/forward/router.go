@@ -199,6 +199,7 @@ func (r *Router) Flush(now int64) {
 			l.askMissing(now)
 		}
 	}
+	clear(r.dirty) // a layer left behind the end would keep its session's memory after both are gone
 	r.dirty = r.dirty[:0]
 }
 

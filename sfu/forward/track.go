@@ -2,6 +2,7 @@ package forward
 
 import (
 	"math"
+	"slices"
 
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/rtp"
@@ -174,7 +175,7 @@ func (t *Track) Close(now int64) {
 	}
 	for i, x := range t.peer.tracks {
 		if x == t {
-			t.peer.tracks = append(t.peer.tracks[:i], t.peer.tracks[i+1:]...)
+			t.peer.tracks = slices.Delete(t.peer.tracks, i, i+1)
 			break
 		}
 	}
@@ -183,7 +184,7 @@ func (t *Track) Close(now int64) {
 func (t *Track) removeLeg(l *Leg) {
 	for i, x := range t.legs {
 		if x == l {
-			t.legs = append(t.legs[:i], t.legs[i+1:]...)
+			t.legs = slices.Delete(t.legs, i, i+1)
 			return
 		}
 	}
