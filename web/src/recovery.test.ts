@@ -60,7 +60,7 @@ test('a first connection that does not come is called blocked', async () => {
 test('a change of network asks at once, but not before there was a connection', async () => {
   const { recovery, count } = setUp();
   recovery.networkChanged();
-  recovery.server('failed');
+  recovery.server('disconnected');
   expect(count()).toEqual([0, 0]);
   recovery.ice('connected');
   recovery.networkChanged();
