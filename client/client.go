@@ -151,7 +151,7 @@ func (c *Client) join(ctx context.Context) error {
 	c.log = c.log.With("participant", joined.Participant)
 
 	ctx, c.cancel = context.WithCancel(context.Background())
-	c.work.Go(func() { c.media.negotiate(ctx) })
+	c.media.negotiating.Go(func() { c.media.negotiate(ctx) })
 	c.work.Go(func() { c.link.heartbeat(ctx) })
 	if c.cfg.AutoSubscribe {
 		c.work.Go(func() { c.subscribeAll(ctx) })

@@ -10,6 +10,7 @@ import (
 	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/interceptor/pkg/report"
 	"github.com/pion/interceptor/pkg/twcc"
+	"github.com/pion/logging"
 	"github.com/pion/rtp"
 	"github.com/pion/rtp/codecs"
 	"github.com/pion/webrtc/v4"
@@ -113,16 +114,16 @@ func register(e *webrtc.MediaEngine) error {
 
 // intercept builds the chain of pion's interceptors. The first is nearest to the wire: a retransmission gets its own transport-wide
 // number, and its rid becomes a repaired rid.
-func intercept(r *interceptor.Registry, feedback bool) error {
+func intercept(r *interceptor.Registry, log logging.LoggerFactory, feedback bool) error {
 	numbers, err := twcc.NewHeaderExtensionInterceptor()
 	if err != nil {
 		return err
 	}
-	responder, err := nack.NewResponderInterceptor()
+	responder, err := nack.NewResponderInterceptor(nack.WithResponderLoggerFactory(log))
 	if err != nil {
 		return err
 	}
-	senders, err := report.NewSenderInterceptor()
+	senders, err := report.NewSenderInterceptor(report.WithSenderLoggerFactory(log))
 	if err != nil {
 		return err
 	}
@@ -134,11 +135,11 @@ func intercept(r *interceptor.Registry, feedback bool) error {
 		return nil
 	}
 	// Not pion's generator of NACKs: it does not see what came by retransmission, and asks for it again and again. Slots do it.
-	receivers, err := report.NewReceiverInterceptor()
+	receivers, err := report.NewReceiverInterceptor(report.WithReceiverLoggerFactory(log))
 	if err != nil {
 		return err
 	}
-	arrivals, err := twcc.NewSenderInterceptor()
+	arrivals, err := twcc.NewSenderInterceptor(twcc.WithLoggerFactory(log))
 	if err != nil {
 		return err
 	}

@@ -456,7 +456,7 @@ type proxy struct {
 
 	mu     sync.Mutex
 	to     string
-	conns  []net.Conn
+	conns  map[net.Conn]bool
 	refuse bool
 	work   sync.WaitGroup
 }
@@ -467,14 +467,17 @@ func newProxy(t *testing.T, s *server) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{Listener: l, to: strings.TrimPrefix(s.http.URL, "https://")}
+	p := &proxy{Listener: l, conns: map[net.Conn]bool{}, to: strings.TrimPrefix(s.http.URL, "https://")}
 	p.work.Go(p.accept)
-	t.Cleanup(func() {
-		_ = l.Close()
-		p.cut(true)
-		p.work.Wait()
-	})
+	t.Cleanup(p.end)
 	return p
+}
+
+// end closes everything and waits. It may be called twice.
+func (p *proxy) end() {
+	_ = p.Close()
+	p.cut(true)
+	p.work.Wait()
 }
 
 func (p *proxy) url() string { return "https://" + p.Addr().String() }
@@ -492,7 +495,7 @@ func (p *proxy) accept() {
 		p.mu.Lock()
 		refuse := p.refuse || err != nil
 		if !refuse {
-			p.conns = append(p.conns, in, out)
+			p.conns[in], p.conns[out] = true, true
 		}
 		p.mu.Unlock()
 		if refuse {
@@ -502,12 +505,12 @@ func (p *proxy) accept() {
 			}
 			continue
 		}
-		p.work.Go(func() { relay(in, out) })
-		p.work.Go(func() { relay(out, in) })
+		p.work.Go(func() { p.relay(in, out) })
+		p.work.Go(func() { p.relay(out, in) })
 	}
 }
 
-func relay(from, to net.Conn) {
+func (p *proxy) relay(from, to net.Conn) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
@@ -522,6 +525,9 @@ func relay(from, to net.Conn) {
 	}
 	_ = from.Close()
 	_ = to.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, from)
 }
 
 // cut ends every connection; refuse says whether new ones are let in.
@@ -529,10 +535,9 @@ func (p *proxy) cut(refuse bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuse = refuse
-	for _, c := range p.conns {
+	for c := range p.conns {
 		_ = c.Close()
 	}
-	p.conns = nil
 }
 
 // redirect makes new connections lead to another server.

@@ -153,7 +153,7 @@ func (l *link) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ErrClosed
 		}
-		if end = cmp.Or(end, verdict(err)); end != nil {
+		if end = cmp.Or(verdict(err), end); end != nil {
 			return end
 		}
 		l.c.log.Info("client: connection lost", slog.Any("error", err))

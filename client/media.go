@@ -31,7 +31,10 @@ type media struct {
 	pc     *webrtc.PeerConnection
 	mux    ice.UDPMux // nil without Config.Conn
 	offers *queue[*wire.Offer]
-	began  time.Time
+	// negotiating is the goroutine that does; it ends before the rest is closed.
+	negotiating sync.WaitGroup
+
+	began time.Time
 
 	mu      sync.Mutex
 	closed  bool
@@ -53,7 +56,7 @@ func newMedia(c *Client) (*media, error) {
 		return nil, fmt.Errorf("client: codecs: %w", err)
 	}
 	registry := &interceptor.Registry{}
-	if err := intercept(registry, !c.cfg.NoFeedback); err != nil {
+	if err := intercept(registry, pionLog{c.log}, !c.cfg.NoFeedback); err != nil {
 		return nil, fmt.Errorf("client: interceptors: %w", err)
 	}
 	s, err := m.settings()
@@ -82,6 +85,8 @@ func (m *media) settings() (webrtc.SettingEngine, error) {
 	s.SetSrflxAcceptanceMinWait(0)
 	s.SetRelayAcceptanceMinWait(0)
 	s.SetReceiveMTU(receiveMTU)
+	// The server's goodbye may be quicker than the reply to what caused it. It is run that closes.
+	s.DisableCloseByDTLS(true)
 	// Slots are known before their first packet, so that none is lost while its track is looked for.
 	s.SetFireOnTrackBeforeFirstRTP(true)
 	if err := s.SetAnsweringDTLSRole(webrtc.DTLSRoleClient); err != nil {
@@ -120,6 +125,7 @@ func (m *media) close() error {
 	slots, locals := m.slots, m.locals
 	m.mu.Unlock()
 	m.offers.close()
+	m.negotiating.Wait() // pion leaves an agent behind that is made while it closes
 	err := errors.Join(m.pc.GracefulClose(), m.closeMux())
 	for _, s := range slots {
 		s.end()
@@ -156,8 +162,11 @@ func (m *media) connected(ctx context.Context) error {
 		switch st {
 		case webrtc.PeerConnectionStateConnected:
 			return nil
-		case webrtc.PeerConnectionStateFailed, webrtc.PeerConnectionStateClosed:
-			return fmt.Errorf("client: media %s", st)
+		case webrtc.PeerConnectionStateFailed:
+			return errors.New("client: no way to the server was found, or DTLS failed")
+		case webrtc.PeerConnectionStateClosed:
+			<-m.c.done
+			return m.c.err
 		}
 		select {
 		case <-changed:
@@ -215,8 +224,8 @@ func (m *media) negotiate(ctx context.Context) {
 		var refused *wire.Error
 		switch {
 		case err == nil, ctx.Err() != nil:
-		case errors.As(err, &refused) && refused.Code == wire.StaleOffer:
-			m.c.log.Info("client: answer came late", slog.Int("offer", o.Number))
+		case errors.As(err, &refused) && (refused.Code == wire.StaleOffer || refused.Code == wire.SessionGone):
+			m.c.log.Info("client: answer came late", slog.Int("offer", o.Number), slog.Any("error", err))
 		default: // without an answer the server has nothing more to say
 			m.c.log.Error("client: negotiation failed", slog.Int("offer", o.Number), slog.Any("error", err))
 			m.c.link.abort(fmt.Errorf("client: offer %d: %w", o.Number, err), true)
