@@ -180,6 +180,9 @@ func (c *conference) state(mode HandoverMode, now int64) conferenceState {
 		c.freeze()
 	}
 	for _, e := range c.endpoints {
+		if e.state >= StateFailed { // it is over, and its participant can only join anew
+			continue
+		}
 		cp := e.sess.Checkpoint(now)
 		es := endpointState{
 			ID: e.id, Session: e.sess.ID(), State: e.state, CNAME: e.cname, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
