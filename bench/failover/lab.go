@@ -75,6 +75,7 @@ type Lab struct {
 	copied   map[string]time.Time
 	seats    map[string]map[sfu.ParticipantID]*seat
 	offers   map[sfu.ParticipantID]int
+	failed   int // copies that did not succeed
 }
 
 // Report says what a hand-over did.
@@ -87,6 +88,8 @@ type Report struct {
 	Took time.Duration `json:"took_ns"`
 	// Age is how old the copy was that the second node went on with; 0 for a planned hand-over.
 	Age time.Duration `json:"age_ns"`
+	// FailedCopies is how many copies the second node did not take before.
+	FailedCopies int `json:"failed_copies"`
 }
 
 // New starts both nodes and the signaling. The caller closes the Lab.
@@ -190,7 +193,7 @@ func (l *Lab) Close() error {
 func (l *Lab) HandOver(ctx context.Context, mode Mode, silence time.Duration) (Report, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := Report{Mode: mode, From: l.first.LocalAddr(), To: l.second.LocalAddr()}
+	r := Report{Mode: mode, FailedCopies: l.failed, From: l.first.LocalAddr(), To: l.second.LocalAddr()}
 	if l.over {
 		return r, ErrDone
 	}
@@ -285,6 +288,7 @@ func (l *Lab) copy(ctx context.Context, name string) {
 	if err == nil {
 		l.copied[name] = at
 	} else if ctx.Err() == nil && !errors.Is(err, sfu.ErrClosed) && !errors.Is(err, sfu.ErrNotFound) {
+		l.failed++
 		l.log.Error("failover: no copy", slog.String("conference", name), slog.Any("error", err))
 	}
 }
