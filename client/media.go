@@ -13,6 +13,7 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
+	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/sotto-edge/sotto/signaling/wire"
@@ -255,9 +256,9 @@ func (m *media) answer(ctx context.Context, o *wire.Offer) error {
 
 // onlySending drops the lines by which pion says that it would receive the layers it was asked to send: it repeats the offer's rids
 // in its answer, whatever their direction, besides its own (RFC 8853 §5.3 wants the opposite direction only).
-func onlySending(sdp string) string {
+func onlySending(answer string) string {
 	var out strings.Builder
-	for line := range strings.Lines(sdp) {
+	for line := range strings.Lines(answer) {
 		text := strings.TrimRight(line, "\r\n")
 		if strings.HasPrefix(text, "a=simulcast:recv ") || strings.HasPrefix(text, "a=rid:") && strings.HasSuffix(text, " recv") {
 			continue
@@ -269,7 +270,8 @@ func onlySending(sdp string) string {
 
 // attach gives each m-line in which the server wants to receive the track that belongs there.
 func (m *media) attach(o *wire.Offer) error {
-	parsed, err := m.pc.RemoteDescription().Unmarshal()
+	var parsed sdp.SessionDescription
+	err := parsed.UnmarshalString(o.SDP)
 	if err != nil {
 		return fmt.Errorf("read the offer: %w", err)
 	}
