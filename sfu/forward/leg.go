@@ -275,7 +275,7 @@ func (l *Leg) resend(seq uint16, now int64) {
 	r := l.peer.router
 	ext := rtp.Extend(l.highest, seq)
 	sp := l.span(ext)
-	if sp == nil || l.repair == nil || sp.layer.ring == nil || sp.layer.id != sp.id || l.track == nil {
+	if sp == nil || sp.layer == nil || l.repair == nil || sp.layer.ring == nil || sp.layer.id != sp.id || l.track == nil {
 		r.Counters.RetransmitMissed++
 		return
 	}
@@ -329,6 +329,15 @@ func (l *Leg) span(ext int64) *span {
 		}
 	}
 	return nil
+}
+
+// forget lets go of layers that ended or were bound anew: the leg outlives what it has shown.
+func (l *Leg) forget() {
+	for i := range l.spans {
+		if s := &l.spans[i]; s.layer != nil && s.layer.id != s.id {
+			s.layer = nil
+		}
+	}
 }
 
 // Close frees the leg and takes it from its receiver.

@@ -138,6 +138,7 @@ func (p *Peer) place(ssrc uint32, l *Layer, repair bool) *inbound {
 		}
 		kept = append(kept, in)
 	}
+	clear(p.in[len(kept):])
 	p.in = kept
 	for i := range p.in {
 		switch in := &p.in[i]; {

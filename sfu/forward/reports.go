@@ -220,6 +220,7 @@ func (p *Peer) sendReports(now int64) {
 	r := p.router
 	b := r.scratch[:0]
 	for _, l := range p.legs {
+		l.forget()
 		ntp, ts, ok := l.clockNow(now)
 		if !ok {
 			continue
