@@ -42,13 +42,13 @@ func handOver(t *testing.T, mode failover.Mode, silence time.Duration, profile d
 	people := []*person{m.join("ada", profile), m.join("bob", profile)}
 	for i, p := range people {
 		for _, s := range sources {
-			eventually(t, "media before", func() bool { return p.count(s) > 80 && people[1-i].count(s) > 80 })
+			eventually(t, "media before", func() bool { return p.count(people[1-i], s) > 80 })
 		}
 	}
 	// Somebody was here and is gone without a word: the others' hand-over does not suffer.
 	gone := m.join("dan", profile)
 	for _, s := range sources {
-		eventually(t, "media", func() bool { return gone.count(s) > 0 })
+		eventually(t, "media", func() bool { return gone.count(people[0], s) > 0 })
 	}
 	_ = gone.Close()
 	eventually(t, "departure", func() bool {
@@ -58,7 +58,7 @@ func handOver(t *testing.T, mode failover.Mode, silence time.Duration, profile d
 	offers := m.lab.Offers()
 	var before [2]map[wire.Source]int
 	for i, p := range people {
-		before[i] = map[wire.Source]int{wire.Microphone: p.count(wire.Microphone), wire.Camera: p.count(wire.Camera)}
+		before[i] = map[wire.Source]int{wire.Microphone: p.count(people[1-i], wire.Microphone), wire.Camera: p.count(people[1-i], wire.Camera)}
 	}
 
 	report, err := m.lab.HandOver(t.Context(), mode, silence)
@@ -76,17 +76,20 @@ func handOver(t *testing.T, mode failover.Mode, silence time.Duration, profile d
 	}
 	for i, p := range people {
 		for _, s := range sources {
-			eventually(t, "media after", func() bool { return p.newest(s) >= mark[1-i] })
+			eventually(t, "media after", func() bool { return p.newest(people[1-i], s) >= mark[1-i] })
 		}
 		// What was lost in between has been asked for and has come.
-		eventually(t, "pictures whole", func() bool { return len(holes(p, wire.Camera, mark[1-i])) == 0 })
+		eventually(t, "pictures whole", func() bool { return len(holes(p.from(people[1-i], wire.Camera), mark[1-i])) == 0 }, func() {
+			_, second := m.lab.Stats(t.Context())
+			t.Logf("missing %v of up to %d; %+v", holes(p.from(people[1-i], wire.Camera), mark[1-i]), mark[1-i], second.Forward)
+		})
 	}
 	if diff := cmp.Diff(offers, m.lab.Offers()); diff != "" {
 		t.Errorf("offers before and after (-before +after):\n%s", diff)
 	}
 	for i, p := range people {
 		for _, s := range sources {
-			check(t, p, s, mode, before[i][s], mark[1-i])
+			check(t, p.from(people[1-i], s), s, mode, before[i][s], mark[1-i])
 		}
 		p.tap.mu.Lock()
 		if p.tap.reused != 0 || p.tap.packets == 0 {
@@ -110,24 +113,22 @@ func handOver(t *testing.T, mode failover.Mode, silence time.Duration, profile d
 	// The conference goes on in every respect: somebody joins, and the others get offers from the second node.
 	late := m.join("cleo", profile)
 	for _, s := range sources {
-		eventually(t, "media for who joins later", func() bool { return late.count(s) > 20 })
+		eventually(t, "media for who joins later", func() bool { return late.count(people[0], s) > 20 })
 	}
 	track, err := people[0].Publish(t.Context(), screen)
 	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "an offer of the second node", func() bool { return track.Layers() > 0 })
-	n := people[1].newest(wire.Camera)
-	eventually(t, "media after the offer", func() bool { return people[1].newest(wire.Camera) > n+20 })
+	n := people[1].newest(people[0], wire.Camera)
+	eventually(t, "media after the offer", func() bool { return people[1].newest(people[0], wire.Camera) > n+20 })
 }
 
 // holes lists the numbers up to last that did not come.
-func holes(p *person, s wire.Source, last uint32) (out []uint32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func holes(got []arrival, last uint32) (out []uint32) {
 	have := make(map[uint32]bool)
 	first := last
-	for _, a := range p.got[s] {
+	for _, a := range got {
 		have[a.n] = true
 		first = min(first, a.n)
 	}
@@ -141,12 +142,9 @@ func holes(p *person, s wire.Source, last uint32) (out []uint32) {
 
 // check looks at the numbering of one slot around the hand-over. A publisher's number and the leg's go side by side, and the one
 // step between them is the lease of a node that died.
-func check(t *testing.T, p *person, s wire.Source, mode failover.Mode, before int, last uint32) {
+func check(t *testing.T, got []arrival, s wire.Source, mode failover.Mode, before int, last uint32) {
 	t.Helper()
-	missing := holes(p, s, last)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	got := p.got[s]
+	missing := holes(got, last)
 	var gap time.Duration
 	repaired, jumps := 0, 0
 	offset := got[0].seq - int64(got[0].n)

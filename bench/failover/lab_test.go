@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -54,8 +55,14 @@ type person struct {
 	tap *tap
 
 	mu   sync.Mutex
-	got  map[wire.Source][]arrival
+	got  map[origin][]arrival
 	sent map[wire.Source]uint32
+}
+
+// origin is whose track it is, and which.
+type origin struct {
+	participant string
+	source      wire.Source
 }
 
 // tap is a client's socket. It sees every datagram, sealed as it is, and where it came from.
@@ -175,7 +182,7 @@ func (m *meeting) join(name string, profile dtls.SRTPProtectionProfile) *person 
 			UDPConn: conn, gcm: profile == dtls.SRTP_AEAD_AES_128_GCM, seed: maphash.MakeSeed(), used: make(map[use]uint64),
 			highest: make(map[uint32]int64), from: make(map[netip.AddrPort]int), to: make(map[netip.AddrPort]int),
 		},
-		got: make(map[wire.Source][]arrival), sent: make(map[wire.Source]uint32),
+		got: make(map[origin][]arrival), sent: make(map[wire.Source]uint32),
 	}
 	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
 	defer cancel()
@@ -243,9 +250,9 @@ func numbered(descriptor []byte, n uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, n)
 }
 
-// listen keeps what comes in one slot. The streams of a person come from one other person here.
+// listen keeps what comes of one track.
 func (p *person) listen(s *client.Stream) {
-	high := int64(-1)
+	high, of := int64(-1), origin{s.Participant, s.Track.Source}
 	for pkt := range s.Packets() {
 		_, rest, ok := bytes.Cut(pkt.Payload, marker)
 		if !ok || len(rest) < 4 {
@@ -257,33 +264,38 @@ func (p *person) listen(s *client.Stream) {
 		}
 		high = max(high, ext)
 		p.mu.Lock()
-		p.got[s.Track.Source] = append(p.got[s.Track.Source], arrival{ext, binary.BigEndian.Uint32(rest), pkt.Arrived, pkt.Repaired})
+		p.got[of] = append(p.got[of], arrival{ext, binary.BigEndian.Uint32(rest), pkt.Arrived, pkt.Repaired})
 		p.mu.Unlock()
 	}
 }
 
-func (p *person) count(s wire.Source) int {
+// from returns what has come of somebody's track.
+func (p *person) from(other *person, s wire.Source) []arrival {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.got[s])
+	return slices.Clone(p.got[origin{other.Participant(), s}])
 }
 
-// newest is the highest number of a source that has come.
-func (p *person) newest(s wire.Source) (n uint32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, a := range p.got[s] {
+func (p *person) count(other *person, s wire.Source) int { return len(p.from(other, s)) }
+
+// newest is the highest number that has come of somebody's track.
+func (p *person) newest(other *person, s wire.Source) (n uint32) {
+	for _, a := range p.from(other, s) {
 		n = max(n, a.n)
 	}
 	return n
 }
 
-func eventually(t *testing.T, what string, f func() bool) {
+// eventually polls. What stands behind the condition is called when it never comes true.
+func eventually(t *testing.T, what string, f func() bool, failed ...func()) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(patience); !f(); <-tick.C {
 		if time.Now().After(end) {
+			for _, say := range failed {
+				say()
+			}
 			t.Fatalf("%s: not within %s", what, patience)
 		}
 	}
