@@ -200,38 +200,29 @@ func TestReceptionState(t *testing.T) {
 	})
 }
 
-func TestNTP(t *testing.T) {
-	for _, c := range []struct {
-		unix int64
-		ntp  uint64
-	}{
-		{0, 2208988800 << 32},
-		{1_500_000_000, 2208988801<<32 | 1<<31},
-		{-250_000_000, 2208988799<<32 | 3<<30},
+func TestReceptionSeen(t *testing.T) {
+	var r rtcp.Reception
+	if r.Seen(0) {
+		t.Error("a packet was seen before the first")
+	}
+	for _, seq := range []uint16{65534, 65535, 1, 500} {
+		r.Update(seq, 0, 90000, 0)
+	}
+	for ext, want := range map[int64]bool{
+		65533: false, 65534: true, 65535: true, 65536: false, 65537: true, 65536 + 500: true, 65536 + 501: false,
 	} {
-		if got := rtcp.NTPTime(c.unix); got != c.ntp {
-			t.Errorf("%d: %x, want %x", c.unix, got, c.ntp)
+		if got := r.Seen(ext); got != want {
+			t.Errorf("packet %d seen: %v, want %v", ext, got, want)
 		}
+	}
+	r.Update(700, 0, 90000, 0)
+	if r.Seen(65535) {
+		t.Error("a packet behind the window is known")
 	}
 }
 
-func TestRoundTrip(t *testing.T) {
-	sent := rtcp.NTPTime(1_700_000_000_000_000_000)
-	for _, c := range []struct {
-		name  string
-		block rtcp.ReportBlock
-		came  int64 // after sent
-		rtt   int64
-		ok    bool
-	}{
-		{"usual", rtcp.ReportBlock{LastSR: rtcp.NTPMiddle(sent), DelaySinceLastSR: 1 << 15}, 600 * ms, 100 * ms, true},
-		{"none", rtcp.ReportBlock{}, 600 * ms, 0, false},
-		{"negative", rtcp.ReportBlock{LastSR: rtcp.NTPMiddle(sent), DelaySinceLastSR: 1 << 16}, 600 * ms, 0, false},
-		{"absurd", rtcp.ReportBlock{LastSR: rtcp.NTPMiddle(sent)}, 3600_000 * ms, 0, false},
-	} {
-		got, ok := rtcp.RoundTrip(c.block, rtcp.NTPTime(1_700_000_000_000_000_000+c.came))
-		if ok != c.ok || got < c.rtt-ms || got > c.rtt+ms {
-			t.Errorf("%s: %d, %v, want %d, %v", c.name, got, ok, c.rtt, c.ok)
-		}
+func TestNTPMiddle(t *testing.T) {
+	if got := rtcp.NTPMiddle(0x0123_4567_89ab_cdef); got != 0x4567_89ab {
+		t.Errorf("middle bits %x", got)
 	}
 }
