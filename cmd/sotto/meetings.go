@@ -153,11 +153,31 @@ func (m *meetings) close() error {
 // The rest implements what package admin shows, over signaling.
 
 // Conferences implements admin.Conferences.
-func (m *meetings) Conferences(context.Context) ([]admin.Conference, error) {
+func (m *meetings) Conferences(ctx context.Context) ([]admin.Conference, error) {
+	media, err := m.media(ctx)
+	if err != nil {
+		return nil, err
+	}
 	rooms := m.service.Rooms()
 	out := make([]admin.Conference, len(rooms))
 	for i, r := range rooms {
-		out[i] = conference(r)
+		out[i] = conference(r, media[r.ID])
+	}
+	return out, nil
+}
+
+// media returns the endpoints of each conference by their participants.
+func (m *meetings) media(ctx context.Context) (map[string]map[string]sfu.EndpointInfo, error) {
+	conferences, err := m.node.Conferences(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]map[string]sfu.EndpointInfo, len(conferences))
+	for _, c := range conferences {
+		out[c.ID] = make(map[string]sfu.EndpointInfo, len(c.Endpoints))
+		for _, e := range c.Endpoints {
+			out[c.ID][string(e.Participant)] = e
+		}
 	}
 	return out, nil
 }
@@ -172,7 +192,11 @@ func (m *meetings) Conference(ctx context.Context, room string) (admin.Conferenc
 	if !ok {
 		return admin.Conference{}, admin.ErrNotFound
 	}
-	return conference(r), nil
+	media, err := m.media(ctx)
+	if err != nil {
+		return admin.Conference{}, err
+	}
+	return conference(r, media[r.ID]), nil
 }
 
 // CloseConference implements admin.Conferences.
@@ -223,18 +247,45 @@ func (m *meetings) OpenerToken(_ context.Context, g admin.OpenerGrant) (admin.Is
 	return admin.Issued{Token: text, ExpiresAt: expires.UTC()}, err
 }
 
-func conference(r signaling.RoomInfo) admin.Conference {
+// conference puts what signaling and what the media node know of a room together.
+func conference(r signaling.RoomInfo, media map[string]sfu.EndpointInfo) admin.Conference {
 	c := admin.Conference{Room: r.ID, Participants: make([]admin.Participant, len(r.Participants))}
 	for i, p := range r.Participants {
-		c.Participants[i] = admin.Participant{
+		e := media[p.ID]
+		tracks := make(map[string]sfu.TrackInfo, len(e.Tracks))
+		for _, t := range e.Tracks {
+			tracks[string(t.ID)] = t
+		}
+		out := admin.Participant{
 			ID: p.ID, Name: p.Name, Role: string(p.Role), Connected: p.Connected,
-			Client: p.Client, Remote: p.Remote, Joined: p.Joined.UTC(), Tracks: make([]admin.Track, len(p.Tracks)),
+			Client: p.Client, Remote: p.Remote, Joined: p.Joined.UTC(), Tracks: make([]admin.Track, len(p.Tracks)), Media: mediaOf(e),
 		}
 		for j, t := range p.Tracks {
-			c.Participants[i].Tracks[j] = admin.Track{ID: t.ID, Source: string(t.Source), Codec: string(t.Codec), Muted: t.Muted}
+			x := tracks[t.ID]
+			out.Tracks[j] = admin.Track{
+				ID: t.ID, Source: string(t.Source), Codec: string(t.Codec), Muted: t.Muted,
+				Live: x.Live, Receivers: x.Receivers, Packets: x.Packets, Bytes: x.Bytes, Forwarded: x.Forwarded,
+				Layers: make([]admin.Layer, len(x.Layers)),
+			}
+			for k, l := range x.Layers {
+				out.Tracks[j].Layers[k] = admin.Layer{RID: l.RID, Packets: l.Packets, Bytes: l.Bytes}
+			}
 		}
+		c.Participants[i] = out
 	}
 	return c
+}
+
+func mediaOf(e sfu.EndpointInfo) admin.Media {
+	m := admin.Media{State: "none", Slots: make([]admin.Slot, len(e.Slots))}
+	if e.Participant == "" {
+		return m
+	}
+	m.State, m.Cipher, m.RoundTripSeconds = e.State.String(), e.Cipher, time.Duration(e.RoundTripNS).Seconds()
+	for i, s := range e.Slots {
+		m.Slots[i] = admin.Slot{MID: s.MID, Track: string(s.Track), Packets: s.Packets, Lost: s.Lost}
+	}
+	return m
 }
 
 // adminError tells admin which refusals of signaling mean that something is

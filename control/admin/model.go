@@ -26,6 +26,23 @@ type Participant struct {
 	Remote    string    `json:"remote" doc:"Address of the newest connection."`
 	Joined    time.Time `json:"joined"`
 	Tracks    []Track   `json:"tracks" nullable:"false"`
+	Media     Media     `json:"media"`
+}
+
+// Media is how a participant's one media session fares.
+type Media struct {
+	State            string  `json:"state" enum:"none,connecting,connected,disconnected,failed,closed"`
+	Cipher           string  `json:"cipher" doc:"SRTP protection profile; empty before the handshake."`
+	RoundTripSeconds float64 `json:"roundTripSeconds" doc:"0 if it was not measured yet."`
+	Slots            []Slot  `json:"slots" nullable:"false" doc:"What the participant receives."`
+}
+
+// Slot is one stream to a participant.
+type Slot struct {
+	MID     string `json:"mid"`
+	Track   string `json:"track"`
+	Packets uint32 `json:"packets"`
+	Lost    int32  `json:"lost" doc:"As the receiver reports it; negative when duplicates came."`
 }
 
 // Track is something a participant publishes.
@@ -34,6 +51,20 @@ type Track struct {
 	Source string `json:"source" enum:"microphone,camera,screen,screen-audio"`
 	Codec  string `json:"codec"`
 	Muted  bool   `json:"muted"`
+
+	Live      bool    `json:"live" doc:"A packet has come."`
+	Receivers int     `json:"receivers"`
+	Packets   uint64  `json:"packets" doc:"Received from the participant."`
+	Bytes     uint64  `json:"bytes"`
+	Forwarded uint64  `json:"forwarded" doc:"Packets sent on, over all receivers."`
+	Layers    []Layer `json:"layers" nullable:"false" doc:"Simulcast layers, the lowest resolution first."`
+}
+
+// Layer is one stream of a track.
+type Layer struct {
+	RID     string `json:"rid"`
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
 }
 
 // Meeting is a room that somebody may now join.

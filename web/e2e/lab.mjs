@@ -1,0 +1,293 @@
+// What the browser tests share: the server as a child, the browsers, made-up cameras and microphones, and looks into a page.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { request } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const root = fileURLToPath(new URL('../..', import.meta.url))
+export const pictures = join(root, 'docs/img')
+const binary = process.env.SOTTO_BIN ?? join(root, 'bin/sotto')
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+
+/** Polls f until it returns something true. */
+export async function until(what, f, patience = 45_000) {
+  const end = Date.now() + patience
+  let last
+  for (;;) {
+    try {
+      const value = await f()
+      if (value) return value
+      last = value
+    } catch (e) {
+      last = e
+    }
+    assert.ok(Date.now() < end, `${what}: not within ${patience / 1000} s; last: ${last?.stack ?? JSON.stringify(last)}`)
+    await pause(100)
+  }
+}
+
+/** The appliance, with its data in a folder that outlives a kill. */
+export class Server {
+  constructor() {
+    this.data = mkdtempSync(join(tmpdir(), 'sotto-e2e-'))
+    this.url = 'https://localhost:8443'
+  }
+
+  async start() {
+    this.child = spawn(binary, ['serve', '-data', this.data], { stdio: ['ignore', 'ignore', 'pipe'] })
+    this.log = ''
+    this.gone = new Promise((resolve) => this.child.once('exit', resolve))
+    this.child.stderr.on('data', (d) => { this.log += d })
+    await until('the server serves', () => {
+      assert.equal(this.child.exitCode, null, this.log)
+      return this.log.includes('msg=serving')
+    })
+    const node = JSON.parse(readFileSync(join(this.data, 'node.json'), 'utf8'))
+    this.admin = node.admin
+    this.token = readFileSync(join(this.data, 'admin/token'), 'utf8').trim()
+  }
+
+  /** As a crash would end it. */
+  async kill() {
+    this.child.kill('SIGKILL')
+    await this.gone
+  }
+
+  async stop() {
+    this.child.kill('SIGTERM')
+    await this.gone
+    rmSync(this.data, { recursive: true })
+  }
+
+  /** Asks the admin API. */
+  get(path) {
+    return new Promise((resolve, reject) => {
+      const r = request(this.admin + path, { headers: { authorization: `Bearer ${this.token}` }, rejectUnauthorized: false }, (res) => {
+        let text = ''
+        res.on('data', (d) => { text += d })
+        res.on('end', () => (res.statusCode === 200 ? resolve(JSON.parse(text)) : reject(new Error(`${path}: ${res.statusCode} ${text}`))))
+      })
+      r.on('error', reject)
+      r.end()
+    })
+  }
+
+  /** The participants of a room by their names. */
+  async people(room) {
+    const { participants } = await this.get(`/admin/v1/conferences/${room}/participants`)
+    return Object.fromEntries(participants.map((p) => [p.name, p]))
+  }
+}
+
+/** A camera that shows a moving picture and a microphone that hums at one frequency, in place of the browser's own; counts offers. */
+function madeUp({ tone, hue, width, height }) {
+  const moving = (w, h, label) => {
+    const canvas = document.createElement('canvas')
+    canvas.width = w
+    canvas.height = h
+    const c = canvas.getContext('2d')
+    let n = 0
+    const draw = () => {
+      n++
+      c.fillStyle = `hsl(${hue} 45% 28%)`
+      c.fillRect(0, 0, w, h)
+      c.fillStyle = `hsl(${hue} 60% 62%)`
+      const x = w * (0.5 + 0.3 * Math.sin(n / 9))
+      const y = h * (0.46 + 0.12 * Math.cos(n / 7))
+      c.beginPath()
+      c.arc(x, y, h * 0.16, 0, 7)
+      c.fill()
+      c.beginPath()
+      c.ellipse(x, y + h * 0.38, h * 0.3, h * 0.2, 0, 0, 7)
+      c.fill()
+      c.fillStyle = '#fff'
+      c.font = `${Math.round(h / 14)}px sans-serif`
+      c.fillText(`${label} ${n}`, h / 20, h / 10)
+    }
+    draw()
+    setInterval(draw, 66)
+    return canvas.captureStream(15)
+  }
+  const hum = () => {
+    const context = new AudioContext()
+    const oscillator = context.createOscillator()
+    const gain = context.createGain()
+    const out = context.createMediaStreamDestination()
+    oscillator.frequency.value = tone
+    gain.gain.value = 0.4
+    oscillator.connect(gain).connect(out)
+    oscillator.start()
+    void context.resume()
+    return out.stream
+  }
+  const devices = navigator.mediaDevices
+  devices.getUserMedia = async (want) => {
+    const out = new MediaStream()
+    if (want.audio) hum().getAudioTracks().forEach((t) => out.addTrack(t))
+    if (want.video) moving(width, height, '').getVideoTracks().forEach((t) => out.addTrack(t))
+    return out
+  }
+  devices.getDisplayMedia = async () => moving(1280, 720, 'screen')
+  devices.enumerateDevices = async () => [
+    { kind: 'audioinput', deviceId: 'mic', groupId: '1', label: 'Microphone', toJSON() {} },
+    { kind: 'videoinput', deviceId: 'cam', groupId: '2', label: 'Camera', toJSON() {} },
+  ]
+  window.seen = { offers: 0 }
+  const set = RTCPeerConnection.prototype.setRemoteDescription
+  RTCPeerConnection.prototype.setRemoteDescription = function (d) {
+    window.seen.offers++
+    return set.call(this, d)
+  }
+}
+
+const look = {
+  /** What plays: by participant and source, how many frames were decoded and which codec. */
+  async received() {
+    const out = {}
+    for (const slot of Object.values(window.sotto.slots)) {
+      if (!slot.receiver) continue
+      const stats = await window.sotto.pc.getReceivers().find((r) => r.track === slot.receiver || r === slot.receiver)?.getStats()
+      if (!stats) continue
+      const name = window.sotto.roster.find((p) => p.id === slot.participant)?.name
+      for (const s of stats.values()) {
+        if (s.type !== 'inbound-rtp') continue
+        const codec = stats.get(s.codecId)?.mimeType?.split('/')[1]?.toLowerCase() ?? ''
+        out[`${name} ${slot.source}`] = { frames: s.framesDecoded ?? 0, packets: s.packetsReceived, codec, width: s.frameWidth ?? 0 }
+      }
+    }
+    return out
+  },
+  /** A fingerprint of the picture that each participant's tile shows now. */
+  hashes() {
+    const out = {}
+    for (const p of window.sotto.roster) {
+      const video = document.querySelector(`.tile[data-participant="${p.id}"][data-kind="person"] video`)
+      if (!video?.videoWidth) continue
+      const canvas = new OffscreenCanvas(64, 36)
+      const c = canvas.getContext('2d', { willReadFrequently: true })
+      c.drawImage(video, 0, 0, 64, 36)
+      let hash = 0
+      for (const v of c.getImageData(0, 0, 64, 36).data) hash = (hash * 31 + v) | 0
+      out[p.name] = hash
+    }
+    return out
+  },
+  /** The loudest frequency of each participant's microphone. */
+  async tones() {
+    const out = {}
+    window.ears ??= new AudioContext()
+    await window.ears.resume()
+    for (const slot of Object.values(window.sotto.slots)) {
+      if (slot.source !== 'microphone' || !slot.receiver) continue
+      const track = slot.receiver.track ?? slot.receiver
+      const source = window.ears.createMediaStreamSource(new MediaStream([track]))
+      const analyser = window.ears.createAnalyser()
+      analyser.fftSize = 8192
+      analyser.smoothingTimeConstant = 0
+      source.connect(analyser)
+      await new Promise((r) => setTimeout(r, 400))
+      const bins = new Float32Array(analyser.frequencyBinCount)
+      analyser.getFloatFrequencyData(bins)
+      source.disconnect()
+      let best = 0
+      for (let i = 1; i < bins.length; i++) if (bins[i] > bins[best]) best = i
+      const name = window.sotto.roster.find((p) => p.id === slot.participant)?.name
+      out[name] = bins[best] > -60 ? Math.round((best * window.ears.sampleRate) / analyser.fftSize) : 0
+    }
+    return out
+  },
+  /** The cipher of the one transport, where the browser tells. */
+  async cipher() {
+    for (const s of (await window.sotto.pc.getStats()).values()) if (s.type === 'transport' && s.srtpCipher) return s.srtpCipher
+    return ''
+  },
+  state() {
+    const { screen, me, role, over, link, media, chat } = window.sotto.state
+    return { screen, me, role, over, link, media, chat: chat.map((l) => `${l.name}: ${l.text}`), offers: window.seen.offers, log: window.sotto.log }
+  },
+  ufrag: () => /a=ice-ufrag:(\S+)/.exec(window.sotto.pc.remoteDescription.sdp)[1],
+  muted: (name) => window.sotto.roster.find((p) => p.name === name)?.tracks.find((t) => t.source === 'microphone')?.muted,
+  names: () => window.sotto.roster.map((p) => p.name).sort(),
+}
+
+/** A person: a page of a browser with what a test wants to know of it. */
+export class Person {
+  constructor(name, page, close) {
+    Object.assign(this, { name, page, close })
+    for (const [verb, f] of Object.entries(look)) this[verb] = (a) => page.evaluate(f, a)
+  }
+
+  do(f, a) { return this.page.evaluate(f, a) }
+
+  /** Waits until the person sees the pictures of all of names move and hears their tones. */
+  async seesAndHears(others) {
+    for (const o of others) {
+      let frames
+      await until(`${this.name} sees ${o.name} move`, async () => {
+        const now = { hash: (await this.hashes())[o.name], frames: (await this.received())[`${o.name} camera`]?.frames ?? 0 }
+        const before = frames
+        if (now.hash) frames = now
+        return before && now.hash && before.hash !== now.hash && now.frames > before.frames
+      })
+    }
+    let heard
+    await until(`${this.name} hears ${others.map((o) => o.name)}`, async () => {
+      heard = await this.tones()
+      return others.every((o) => Math.abs((heard[o.name] ?? 0) - o.tone) <= 12)
+    }).catch((e) => { throw new Error(`${e.message} heard: ${JSON.stringify(heard)}`) })
+  }
+}
+
+const chromiumFlags = [
+  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
+  '--disable-sync', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', '--autoplay-policy=no-user-gesture-required',
+  '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows',
+  '--disable-features=WebRtcHideLocalIpsWithMdns,OptimizationHints,MediaRouter,Translate',
+]
+
+export async function chromium() {
+  const { chromium: launcher } = await import('playwright-core')
+  const browser = await launcher.launch({
+    executablePath: process.env.SOTTO_CHROMIUM ?? '/usr/bin/chromium', args: chromiumFlags, ignoreDefaultArgs: ['--mute-audio'],
+  })
+  return {
+    async person(name, url, { viewport = { width: 1280, height: 800 }, locale = 'en-US', scheme = 'dark', ...fake }) {
+      const context = await browser.newContext({ ignoreHTTPSErrors: true, permissions: ['camera', 'microphone'], viewport, locale, colorScheme: scheme })
+      const page = await context.newPage()
+      await page.addInitScript(madeUp, { width: 640, height: 480, ...fake })
+      await page.goto(url)
+      return Object.assign(new Person(name, page, () => context.close()), fake)
+    },
+    close: () => browser.close(),
+  }
+}
+
+export async function firefox() {
+  const { default: puppeteer } = await import('puppeteer-core')
+  const browser = await puppeteer.launch({
+    browser: 'firefox', executablePath: process.env.SOTTO_FIREFOX ?? '/usr/bin/firefox-esr', headless: true, acceptInsecureCerts: true,
+    extraPrefsFirefox: {
+      'media.navigator.streams.fake': true, 'media.navigator.permission.disabled': true, 'media.autoplay.default': 0,
+      'media.autoplay.blocking_policy': 0, 'media.peerconnection.ice.obfuscate_host_addresses': false, 'media.gmp-manager.url': '',
+      'network.captive-portal-service.enabled': false, 'network.connectivity-service.enabled': false, 'app.update.enabled': false,
+      'services.settings.server': 'http://127.0.0.1:9/', 'toolkit.telemetry.enabled': false, 'intl.accept_languages': 'en-US',
+    },
+    protocolTimeout: 120_000,
+  })
+  return {
+    async person(name, url, fake) {
+      const page = await browser.newPage()
+      await page.evaluateOnNewDocument(madeUp, { width: 640, height: 480, ...fake })
+      await page.goto(url)
+      return Object.assign(new Person(name, page, () => page.close()), fake)
+    },
+    close: () => browser.close(),
+  }
+}
+
+/** The link by which a person comes straight into a meeting. */
+export const link = (server, room, name, more = '') => `${server.url}/m/${room}?name=${name}&autojoin=1&lang=en${more}`
