@@ -51,7 +51,7 @@ func TestPathAllocatesNothing(t *testing.T) {
 		at := 32761 + 5*max(0, i-2)
 		ask[12], ask[13] = byte(at>>8), byte(at)
 		ask = append(ask, 0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0x03, 0xe9) // a PLI
-		sealed, err := first.send.SealRTCP(nil, ask)
+		sealed, err := first.media.Send.SealRTCP(nil, ask)
 		if err != nil {
 			t.Fatal(err)
 		}

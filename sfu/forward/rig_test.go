@@ -12,7 +12,6 @@ import (
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/internal/udp"
-	"github.com/sotto-edge/sotto/perc/srtp"
 	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/transport"
 	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
@@ -113,15 +112,14 @@ type packet struct {
 // client is a participant: ICE agent, SRTP contexts, and a Peer on the router.
 type client struct {
 	transporttest.Agent
-	r          *rig
-	sess       *transport.Session
-	peer       *forward.Peer
-	send, recv *srtp.Context
+	r     *rig
+	sess  *transport.Session
+	peer  *forward.Peer
+	media transporttest.Media
 
-	got   []packet
-	rtcp  []pionrtcp.Packet
-	seen  int // of Agent.Other
-	index map[uint32]uint64
+	got  []packet
+	rtcp []pionrtcp.Packet
+	seen int // of Agent.Other
 }
 
 // open makes a client whose transport is not connected.
@@ -132,7 +130,7 @@ func (r *rig) open(id int, ext forward.Extensions) *client {
 		r.t.Fatal(err)
 	}
 	addr := netip.AddrPortFrom(netip.MustParseAddr("198.18.1.1"), uint16(10000+id))
-	c := &client{Agent: transporttest.NewAgent(r.t, addr, serverAddr, s.Local()), r: r, sess: s, index: make(map[uint32]uint64)}
+	c := &client{Agent: transporttest.NewAgent(r.t, addr, serverAddr, s.Local()), r: r, sess: s}
 	c.peer = r.router.NewPeer(s, 0xfeed0000+uint32(id), c)
 	c.peer.SetExtensions(ext)
 	r.clients[addr] = c
@@ -148,7 +146,7 @@ func (c *client) connect() *client {
 	c.deliver(c.Request())
 	c.deliver(transporttest.ClientHello)
 	var keys transport.Keys
-	keys, c.send, c.recv = transporttest.Exchange(c.r.t, srtp.AEADAES128GCM, byte(c.Addr.Port()))
+	keys, c.media = transporttest.ExchangeGCM(c.r.t, byte(c.Addr.Port()))
 	c.r.mux.HandshakeDone(c.sess.ID(), keys, c.r.now)
 	c.r.pump()
 	if !c.sess.Ready() {
@@ -191,7 +189,7 @@ func (c *client) read() {
 	for ; c.seen < len(c.Other); c.seen++ {
 		b := c.Other[c.seen]
 		if rtp.IsRTCP(b) {
-			plain, err := c.recv.OpenRTCP(nil, b)
+			plain, err := c.media.Recv.OpenRTCP(nil, b)
 			if err != nil {
 				c.r.t.Fatalf("RTCP: %v", err)
 			}
@@ -206,7 +204,7 @@ func (c *client) read() {
 		if !p.Parse(b) {
 			c.r.t.Fatal("malformed RTP")
 		}
-		plain, index, err := c.recv.OpenRTP(nil, b, p.HeaderLen)
+		plain, index, err := c.media.Recv.OpenRTP(nil, b, p.HeaderLen)
 		if err != nil {
 			c.r.t.Fatalf("RTP: %v", err)
 		}
@@ -250,7 +248,7 @@ func (c *client) report(ps ...pionrtcp.Packet) {
 
 func (c *client) reportRaw(b []byte) {
 	c.r.t.Helper()
-	sealed, err := c.send.SealRTCP(nil, b)
+	sealed, err := c.media.Send.SealRTCP(nil, b)
 	if err != nil {
 		c.r.t.Fatal(err)
 	}
@@ -326,11 +324,11 @@ func (c *client) source(ssrc, rtx uint32, m forward.CodecMap, ext ...element) *s
 
 func (c *client) seal(ssrc uint32, index uint64, hdr, payload []byte) []byte {
 	c.r.t.Helper()
-	st, err := c.send.Stream(ssrc)
+	st, err := c.media.Send.Stream(ssrc)
 	if err != nil {
 		c.r.t.Fatal(err)
 	}
-	b, err := c.send.SealRTP(st, index, slices.Clip(hdr), payload)
+	b, err := c.media.Send.SealRTP(st, index, slices.Clip(hdr), payload)
 	if err != nil {
 		c.r.t.Fatal(err)
 	}

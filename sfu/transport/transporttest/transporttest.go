@@ -217,3 +217,15 @@ func (a *Agent) LastResponse() Response {
 	}
 	return a.Responses[len(a.Responses)-1]
 }
+
+// Media is the client's side of SRTP.
+type Media struct {
+	Send, Recv *srtp.Context
+}
+
+// ExchangeGCM is Exchange under the profile that browsers take.
+func ExchangeGCM(t testing.TB, seed byte) (server transport.Keys, client Media) {
+	t.Helper()
+	keys, send, recv := Exchange(t, srtp.AEADAES128GCM, seed)
+	return keys, Media{send, recv}
+}
