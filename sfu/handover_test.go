@@ -1,0 +1,91 @@
+package sfu_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
+)
+
+// What was offered, published and wanted on one node goes on on the other: the outstanding offer is answered there, the numbers
+// count on, sections and slots stay what they were.
+func TestHandoverOfNegotiation(t *testing.T) {
+	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
+	f, g := start(t, secret), start(t, secret)
+	a, b := f.join("a", mic, camera), f.join("b", mic)
+	am, ac := a.track(sfu.Microphone), a.track(sfu.Camera)
+	if err := b.Subscribe(f.ctx, []sfu.TrackID{am, ac}); err != nil {
+		t.Fatal(err)
+	}
+	o := b.answer(1)
+	if _, err := b.Publish(f.ctx, screen); err != nil {
+		t.Fatal(err)
+	}
+	outstanding := b.offer(2)
+	a.answer(1)
+	if err := a.Restart(f.ctx); err != nil {
+		t.Fatal(err)
+	}
+	a.offer(2)
+
+	h, err := f.node.Conference("room").Export(f.ctx, sfu.Freeze)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range len(h.Expose()) { // no part of it is taken for the whole
+		if _, err := g.node.Import(g.ctx, sfu.NewHandover(h.Expose()[:i]), sfu.ImportOptions{}); !errors.Is(err, sfu.ErrState) {
+			t.Fatalf("%d of %d bytes: %v", i, len(h.Expose()), err)
+		}
+	}
+	s, err := g.node.Import(g.ctx, h, sfu.ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, err := s.Activate(g.ctx)
+	if err != nil || len(ends) != 2 {
+		t.Fatalf("%d endpoints, %v", len(ends), err)
+	}
+	b2 := &member{ends["b"], g, "b"}
+	if err := b2.Answer(g.ctx, 1, accept(o)); !errors.Is(err, sfu.ErrStaleOffer) {
+		t.Error(err)
+	}
+	if err := b2.Answer(g.ctx, 2, accept(outstanding)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b2.Unpublish(g.ctx, b2.track(sfu.Screen)); err != nil {
+		t.Fatal(err)
+	}
+	offers := g.all("b", sfu.EventOffer)
+	if len(offers) != 1 || offers[0].Offer.Number != 3 || offers[0].Offer.Fingerprint != o.Fingerprint {
+		t.Fatalf("%+v", offers)
+	}
+	for i, x := range offers[0].Offer.Sections[:len(o.Sections)] {
+		if d := cmp.Diff(o.Sections[i], x); d != "" {
+			t.Errorf("section %d: %s", i, d)
+		}
+	}
+	if err := ends["a"].Unpublish(g.ctx, ac); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]sfu.TrackID{"1": am}, b2.slots()); d != "" {
+		t.Error(d)
+	}
+	// The node that gave it away says so, and has nothing left when it ends it.
+	if _, err := a.Publish(f.ctx, screen); !errors.Is(err, sfu.ErrAway) {
+		t.Error(err)
+	}
+	if err := f.node.Conference("room").Close(f.ctx); err != nil {
+		t.Error(err)
+	}
+	if err := g.node.Conference("room").Close(g.ctx); err != nil {
+		t.Error(err)
+	}
+	for _, x := range []*fixture{f, g} {
+		if st, err := x.node.Stats(x.ctx); err != nil || st.Endpoints != 0 || st.BuffersInUse != 0 {
+			t.Errorf("%+v, %v", st, err)
+		}
+	}
+}
