@@ -556,20 +556,24 @@ func insecure(cfg *tls.Config) *tls.Config {
 }
 
 // cipher returns the SRTP profile that the server has with a participant.
-func (m *meeting) cipher(participant string) string {
-	m.t.Helper()
-	all, err := m.node.Conferences(m.t.Context())
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for _, c := range all {
-		for _, e := range c.Endpoints {
-			if string(e.Participant) == participant {
-				return e.Cipher
+func (m *meeting) cipher(t *testing.T, participant string) string {
+	t.Helper()
+	var found string
+	eventually(t, "handshake of "+participant+" at the server", func() bool {
+		all, err := m.node.Conferences(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range all {
+			for _, e := range c.Endpoints {
+				if string(e.Participant) == participant {
+					found = e.Cipher
+				}
 			}
 		}
-	}
-	return ""
+		return found != ""
+	})
+	return found
 }
 
 func (m *meeting) stats() sfu.Stats {

@@ -36,6 +36,8 @@ type media struct {
 	negotiating sync.WaitGroup
 
 	began time.Time
+	// checking is closed when the ICE agent has begun, and knows the server's credentials.
+	checking chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
@@ -50,7 +52,7 @@ type media struct {
 func newMedia(c *Client) (*media, error) {
 	m := &media{
 		c: c, began: time.Now(), offers: newQueue[*wire.Offer](queuedOffers), locals: map[wire.Source]*LocalTrack{}, slots: map[string]*slot{},
-		bound: map[string]*binding{}, gaps: make(chan struct{}, 1), changed: make(chan struct{}),
+		bound: map[string]*binding{}, gaps: make(chan struct{}, 1), checking: make(chan struct{}), changed: make(chan struct{}),
 	}
 	engine := &webrtc.MediaEngine{}
 	if err := register(engine); err != nil {
@@ -70,6 +72,12 @@ func newMedia(c *Client) (*media, error) {
 	}
 	m.pc.OnTrack(m.receive)
 	m.pc.OnConnectionStateChange(m.changeState)
+	checking := sync.OnceFunc(func() { close(m.checking) })
+	m.pc.OnICEConnectionStateChange(func(st webrtc.ICEConnectionState) {
+		if st != webrtc.ICEConnectionStateNew {
+			checking()
+		}
+	})
 	return m, nil
 }
 
@@ -235,6 +243,14 @@ func (m *media) negotiate(ctx context.Context) {
 }
 
 func (m *media) answer(ctx context.Context, o *wire.Offer) error {
+	if m.pc.RemoteDescription() != nil {
+		// pion would take the second offer for an ICE restart if its agent had not begun with the first.
+		select {
+		case <-m.checking:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	offer := webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: o.SDP}
 	if err := m.pc.SetRemoteDescription(offer); err != nil {
 		return fmt.Errorf("set the offer: %w", err)

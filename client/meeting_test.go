@@ -35,7 +35,7 @@ func TestForward(t *testing.T) {
 			talk(t, ann.Local(wire.Microphone), nil)
 			talk(t, ann.Local(wire.Camera), nil)
 			for _, who := range []*member{ann, bob} {
-				if got := m.cipher(who.Participant()); got != "SRTP_"+name {
+				if got := m.cipher(t, who.Participant()); got != "SRTP_"+name {
 					t.Errorf("the server seals with %q, want %s", got, name)
 				}
 			}
@@ -55,7 +55,7 @@ func TestPrefersGCM(t *testing.T) {
 	t.Parallel()
 	m := newMeeting(t)
 	ann := m.join("Ann", nil)
-	if got := m.cipher(ann.Participant()); got != "SRTP_AEAD_AES_128_GCM" {
+	if got := m.cipher(t, ann.Participant()); got != "SRTP_AEAD_AES_128_GCM" {
 		t.Errorf("the server seals with %q", got)
 	}
 }

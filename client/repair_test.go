@@ -120,9 +120,7 @@ func TestRepairOfPublisher(t *testing.T) {
 	stream := bob.stream(wire.Camera)
 	continuous(t, read(t, stream, 10), videoClock)
 	loss.choose(track.SSRCs()...)
-	if repaired := whole(t, stream, 200); repaired != 0 {
-		t.Errorf("%d packets were repaired at the receiver", repaired)
-	}
+	whole(t, stream, 200) // in the gap of the receiver's numbers, or over its own request when that is quicker
 	if loss.count() < 15 || loss.repair.Load() < 15 {
 		t.Errorf("%d packets lost, %d sent again", loss.count(), loss.repair.Load())
 	}

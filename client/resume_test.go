@@ -111,7 +111,8 @@ func TestSeatExpires(t *testing.T) {
 	ann := m.join("Ann", through(p))
 	bob := m.join("Bob", nil)
 	p.cut(true)
-	if e := event[*wire.Left](bob, nil); e.Reason != wire.LeftExpired {
+	// Whichever side is quicker: Ann gives up after the same time, and her media says so.
+	if e := event[*wire.Left](bob, nil); e.Participant != ann.Participant() || e.Reason == wire.LeftLeave {
 		t.Errorf("event %+v", e)
 	}
 	receive(t, "end of Ann", closing(ann))
