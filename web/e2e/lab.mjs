@@ -271,8 +271,9 @@ export async function firefox() {
   const browser = await puppeteer.launch({
     browser: 'firefox', executablePath: process.env.SOTTO_FIREFOX ?? '/usr/bin/firefox-esr', headless: true, acceptInsecureCerts: true,
     extraPrefsFirefox: {
+      'media.cubeb.force_mock_context': true, // without a sound card an AudioContext never starts
       'media.navigator.streams.fake': true, 'media.navigator.permission.disabled': true, 'media.autoplay.default': 0,
-      'media.autoplay.blocking_policy': 0, 'media.autoplay.block-webaudio': false, 'media.peerconnection.ice.obfuscate_host_addresses': false, 'media.gmp-manager.url': '',
+      'media.autoplay.blocking_policy': 0, 'media.peerconnection.ice.obfuscate_host_addresses': false, 'media.gmp-manager.url': '',
       'network.captive-portal-service.enabled': false, 'network.connectivity-service.enabled': false, 'app.update.enabled': false,
       'services.settings.server': 'http://127.0.0.1:9/', 'toolkit.telemetry.enabled': false, 'intl.accept_languages': 'en-US',
     },
