@@ -1,7 +1,7 @@
 // What the browser tests share: the server as a child, the browsers, made-up cameras and microphones, and looks into a page.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -109,8 +109,8 @@ function madeUp({ tone, hue, width, height }) {
       c.fillText(`${label} ${n}`, h / 20, h / 10)
     }
     draw()
-    setInterval(draw, 66)
-    return canvas.captureStream(15)
+    setInterval(draw, 80)
+    return canvas.captureStream(12)
   }
   const hum = () => {
     const context = new AudioContext()
@@ -258,7 +258,7 @@ export async function chromium() {
     async person(name, url, { viewport = { width: 1280, height: 800 }, locale = 'en-US', scheme = 'dark', ...fake }) {
       const context = await browser.newContext({ ignoreHTTPSErrors: true, permissions: ['camera', 'microphone'], viewport, locale, colorScheme: scheme })
       const page = await context.newPage()
-      await page.addInitScript(madeUp, { width: 640, height: 480, ...fake })
+      await page.addInitScript(madeUp, { width: 960, height: 540, ...fake })
       await page.goto(url)
       return Object.assign(new Person(name, page, () => context.close()), fake)
     },
@@ -266,9 +266,29 @@ export async function chromium() {
   }
 }
 
+/** A sound card that swallows everything: without one Firefox lets no AudioContext run. */
+async function soundCard() {
+  const home = mkdtempSync(join(tmpdir(), 'sotto-sound-'))
+  const socket = join(home, 'native')
+  const child = spawn('pulseaudio', ['-n', '--daemonize=no', '--exit-idle-time=-1', '-L', 'module-null-sink',
+    '-L', `module-native-protocol-unix socket=${socket} auth-anonymous=1`], { stdio: 'ignore', env: { ...process.env, HOME: home, XDG_RUNTIME_DIR: home } })
+  const gone = new Promise((resolve) => child.once('exit', resolve))
+  await until('the sound card', () => existsSync(socket))
+  return {
+    env: { ...process.env, PULSE_SERVER: `unix:${socket}` },
+    async close() {
+      child.kill('SIGTERM')
+      await gone
+      rmSync(home, { recursive: true })
+    },
+  }
+}
+
 export async function firefox() {
   const { default: puppeteer } = await import('puppeteer-core')
+  const sound = await soundCard()
   const browser = await puppeteer.launch({
+    env: sound.env,
     browser: 'firefox', executablePath: process.env.SOTTO_FIREFOX ?? '/usr/bin/firefox-esr', headless: true, acceptInsecureCerts: true,
     extraPrefsFirefox: {
       'media.cubeb.force_mock_context': true, // without a sound card an AudioContext never starts
@@ -282,11 +302,14 @@ export async function firefox() {
   return {
     async person(name, url, fake) {
       const page = await browser.newPage()
-      await page.evaluateOnNewDocument(madeUp, { width: 640, height: 480, ...fake })
+      await page.evaluateOnNewDocument(madeUp, { width: 960, height: 540, ...fake })
       await page.goto(url)
       return Object.assign(new Person(name, page, () => page.close()), fake)
     },
-    close: () => browser.close(),
+    async close() {
+      await browser.close()
+      await sound.close()
+    },
   }
 }
 

@@ -76,7 +76,7 @@ test('three simulcast layers come from both browsers', { timeout: 90_000 }, asyn
   // The highest is the one that is sent on.
   for (const p of everybody()) {
     for (const o of others(p)) {
-      await until(`${p.name} gets the highest layer of ${o.name}`, async () => (await p.received())[`${o.name} camera`]?.width === 640)
+      await until(`${p.name} gets the highest layer of ${o.name}`, async () => (await p.received())[`${o.name} camera`]?.width === 960)
     }
   }
 })

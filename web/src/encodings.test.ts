@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { layersFor } from './encodings';
 
 test('three layers, low to high, of a 720-line camera', () => {
-  expect(layersFor('camera', 3, 720)).toEqual([
+  expect(layersFor('camera', 3, { width: 1280, height: 720 })).toEqual([
     { active: true, scaleResolutionDownBy: 4, maxBitrate: 150_000 },
     { active: true, scaleResolutionDownBy: 2, maxBitrate: 500_000 },
     { active: true, scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
@@ -10,16 +10,21 @@ test('three layers, low to high, of a 720-line camera', () => {
 });
 
 test('a camera that is off counts as 720 lines', () => {
-  expect(layersFor('camera', 3, 0)).toEqual(layersFor('camera', 3, 720));
+  expect(layersFor('camera', 3, { width: 0, height: 0 })).toEqual(layersFor('camera', 3, { width: 1280, height: 720 }));
 });
 
-test('a small capture keeps its upper layers', () => {
-  expect(layersFor('camera', 3, 360).map((l) => l.active)).toEqual([false, true, true]);
-  expect(layersFor('camera', 3, 240).map((l) => [l.active, l.maxBitrate])).toEqual([
-    [false, 150_000], [true, 150_000], [true, 500_000],
+test('a small capture has its full picture in a lower encoding', () => {
+  expect(layersFor('camera', 3, { width: 640, height: 480 })).toEqual([
+    { active: true, scaleResolutionDownBy: 2, maxBitrate: 500_000 },
+    { active: true, scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
+    { active: false, scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
   ]);
+  expect(layersFor('camera', 3, { width: 320, height: 240 }).map((l) => [l.active, l.scaleResolutionDownBy])).toEqual([
+    [true, 1], [false, 1], [false, 1],
+  ]);
+  expect(layersFor('camera', 3, { width: 540, height: 960 }).map((l) => l.active)).toEqual([true, true, true]);
 });
 
 test('one layer is the full picture', () => {
-  expect(layersFor('screen', 1, 1080)).toEqual([{ active: true, scaleResolutionDownBy: 1, maxBitrate: 2_500_000 }]);
+  expect(layersFor('screen', 1, { width: 1920, height: 1080 })).toEqual([{ active: true, scaleResolutionDownBy: 1, maxBitrate: 2_500_000 }]);
 });

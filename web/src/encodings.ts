@@ -5,8 +5,14 @@ import type { Source } from './wire';
 
 export interface Layer { active: boolean; scaleResolutionDownBy: number; maxBitrate: number }
 
-const unknownHeight = 720; // a camera that is off: tuned again when it starts
-const lowest = 100; // lines below which a layer is not worth its packets
+export interface Size { width: number; height: number }
+
+const unknown: Size = { width: 1280, height: 720 }; // a camera that is off: tuned again when it starts
+
+// How many layers a picture of so many pixels is worth. Chromium encodes no more
+// than this, and drops the last encodings, not the smallest (libwebrtc,
+// video/config/simulcast.cc): the full picture has to be among the first.
+const worth: readonly [pixels: number, layers: number][] = [[960 * 540, 3], [480 * 270, 2], [0, 1]];
 
 /** Bits per second that look good at this many lines. */
 export function bitrateFor(lines: number): number {
@@ -17,20 +23,22 @@ export function bitrateFor(lines: number): number {
 }
 
 /**
- * The layers of a capture of the given height, halving downwards from the full
- * picture. A small capture keeps its upper layers only: the server forwards the
- * highest that is there.
+ * The layers of a capture, halving downwards from the full picture. A small
+ * capture has fewer: its full picture goes into a lower encoding, and those
+ * above are off; the server forwards the highest that is there.
  */
-export function layersFor(source: Source, count: number, captureHeight: number): Layer[] {
-  const height = captureHeight > 0 ? captureHeight : unknownHeight;
+export function layersFor(source: Source, count: number, capture: Size): Layer[] {
+  const { width, height } = capture.width > 0 && capture.height > 0 ? capture : unknown;
+  const used = Math.min(count, worth.find(([pixels]) => width * height >= pixels)![1]);
+  const full = Math.min(width, height); // a phone held upright counts by its width
   return Array.from({ length: count }, (_, i) => {
-    const scale = 2 ** (count - 1 - i);
-    const lines = height / scale;
+    const scale = 2 ** Math.max(0, used - 1 - i);
+    const bitrate = bitrateFor(full / scale);
     return {
-      active: scale === 1 || lines >= lowest,
+      active: i < used,
       scaleResolutionDownBy: scale,
       // Text on a screen needs its bits at any size.
-      maxBitrate: source === 'screen' ? Math.max(bitrateFor(lines), 2_500_000) : bitrateFor(lines),
+      maxBitrate: source === 'screen' ? Math.max(bitrate, 2_500_000) : bitrate,
     };
   });
 }

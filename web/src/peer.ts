@@ -106,7 +106,7 @@ async function tune(sender: RTCRtpSender, source: Source, track: MediaStreamTrac
   const encodings = parameters.encodings ?? [];
   if (encodings.length === 0) return;
   const { width = 0, height = 0 } = track?.getSettings() ?? {};
-  const layers = layersFor(source, encodings.length, Math.min(width, height)); // a phone held upright counts by its width
+  const layers = layersFor(source, encodings.length, { width, height });
   encodings.forEach((encoding, i) => Object.assign(encoding, layers[i]));
   if (source === 'screen') parameters.degradationPreference = 'maintain-resolution';
   try {
