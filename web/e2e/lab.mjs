@@ -91,22 +91,70 @@ function madeUp({ tone, hue, width, height }) {
     canvas.height = h
     const c = canvas.getContext('2d')
     let n = 0
+    const circle = (x, y, r) => {
+      c.beginPath()
+      c.arc(x, y, r, 0, 7)
+      c.fill()
+    }
+    const oval = (x, y, rx, ry) => {
+      c.beginPath()
+      c.ellipse(x, y, rx, ry, 0, 0, 7)
+      c.fill()
+    }
+    // Somebody in a room, who talks and sways, and a cloud before the window.
+    const person = () => {
+      const t = n / 15
+      const wall = c.createLinearGradient(0, 0, w, h)
+      wall.addColorStop(0, `hsl(${hue} 36% 76%)`)
+      wall.addColorStop(1, `hsl(${hue + 25} 32% 50%)`)
+      c.fillStyle = wall
+      c.fillRect(0, 0, w, h)
+      c.save()
+      c.beginPath()
+      c.rect(w * 0.07, h * 0.1, w * 0.24, h * 0.42)
+      c.clip()
+      c.fillStyle = `hsl(${hue} 45% 88%)`
+      c.fillRect(0, 0, w, h)
+      c.fillStyle = '#fff'
+      const cloud = w * (0.07 + 0.24 * (((t * 0.1) % 1.6) - 0.4))
+      for (const [dx, r] of [[0, 0.035], [0.04, 0.05], [0.08, 0.032]]) circle(cloud + dx * w, h * 0.3, r * w)
+      c.restore()
+      c.fillStyle = `hsl(${hue + 20} 30% 38%)`
+      c.fillRect(w * 0.7, h * 0.3, w * 0.24, h * 0.025)
+      for (let i = 0; i < 6; i++) {
+        c.fillStyle = `hsl(${hue + i * 50} 40% ${38 + (i % 3) * 9}%)`
+        c.fillRect(w * (0.715 + i * 0.03), h * (0.16 + (i % 2) * 0.03), w * 0.023, h * (0.14 - (i % 2) * 0.03))
+      }
+      const x = w * (0.5 + 0.03 * Math.sin(t * 1.3))
+      c.fillStyle = `hsl(${hue + 190} 42% 34%)`
+      oval(x, h * 1.06, w * 0.24, h * 0.4)
+      c.fillStyle = '#c98f6b'
+      c.fillRect(x - w * 0.035, h * 0.58, w * 0.07, h * 0.13)
+      c.fillStyle = `hsl(${hue + 20} 22% 17%)`
+      circle(x, h * 0.4, h * 0.205)
+      c.fillStyle = '#dba57f'
+      oval(x, h * 0.45, h * 0.155, h * 0.19)
+      c.fillStyle = '#2b2320'
+      for (const side of [-1, 1]) oval(x + side * h * 0.06, h * 0.43, h * 0.015, h * (n % 60 < 3 ? 0.003 : 0.018))
+      c.fillStyle = '#8c3b35'
+      oval(x, h * 0.545, h * 0.04, h * (0.008 + 0.014 * Math.abs(Math.sin(t * 5))))
+    }
+    const slide = () => {
+      c.fillStyle = '#fbfaf7'
+      c.fillRect(0, 0, w, h)
+      c.fillStyle = '#20303c'
+      c.font = `600 ${Math.round(h * 0.075)}px sans-serif`
+      c.fillText('Packets per second', w * 0.07, h * 0.16)
+      for (let i = 0; i < 12; i++) {
+        const v = 0.25 + 0.2 * Math.sin(i * 0.7 + n / 12) + 0.02 * i
+        c.fillStyle = i === 11 ? '#c2502f' : '#5f8fa3'
+        c.fillRect(w * (0.08 + i * 0.07), h * (0.88 - v), w * 0.05, h * v)
+      }
+    }
     const draw = () => {
       n++
-      c.fillStyle = `hsl(${hue} 45% 28%)`
-      c.fillRect(0, 0, w, h)
-      c.fillStyle = `hsl(${hue} 60% 62%)`
-      const x = w * (0.5 + 0.3 * Math.sin(n / 9))
-      const y = h * (0.46 + 0.12 * Math.cos(n / 7))
-      c.beginPath()
-      c.arc(x, y, h * 0.16, 0, 7)
-      c.fill()
-      c.beginPath()
-      c.ellipse(x, y + h * 0.38, h * 0.3, h * 0.2, 0, 0, 7)
-      c.fill()
-      c.fillStyle = '#fff'
-      c.font = `${Math.round(h / 14)}px sans-serif`
-      c.fillText(`${label} ${n}`, h / 20, h / 10)
+      if (label === 'screen') slide()
+      else person()
     }
     draw()
     setInterval(draw, 80)
@@ -134,7 +182,9 @@ function madeUp({ tone, hue, width, height }) {
   devices.getDisplayMedia = async () => moving(1280, 720, 'screen')
   devices.enumerateDevices = async () => [
     { kind: 'audioinput', deviceId: 'mic', groupId: '1', label: 'Microphone', toJSON() {} },
+    { kind: 'audiooutput', deviceId: 'out', groupId: '3', label: 'Speakers', toJSON() {} },
     { kind: 'videoinput', deviceId: 'cam', groupId: '2', label: 'Camera', toJSON() {} },
+    { kind: 'audiooutput', deviceId: 'out', groupId: '1', label: 'Speakers', toJSON() {} },
   ]
   window.seen = { offers: 0 }
   const set = RTCPeerConnection.prototype.setRemoteDescription

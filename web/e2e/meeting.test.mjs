@@ -14,7 +14,11 @@ let ben // Chromium
 let cleo // Firefox
 const everybody = () => [ann, ben, cleo]
 const others = (p) => everybody().filter((o) => o !== p)
-const shot = (p, name) => p.page.screenshot({ path: join(pictures, name) })
+/** A picture for the documentation, once what came and went is no longer announced. */
+async function shot(p, name) {
+  await until(`${p.name} has read the notices`, () => p.do(() => window.sotto.state.notices.length === 0))
+  await p.page.screenshot({ path: join(pictures, name) })
+}
 
 before(async () => {
   mkdirSync(pictures, { recursive: true })

@@ -38,9 +38,10 @@ export function initials(name: string): Text {
 
 /** A hue that stays with a name. */
 export function hue(name: string): number {
-  let sum = 7;
-  for (const c of name) sum = (sum * 31 + (c.codePointAt(0) ?? 0)) % 3600;
-  return (sum % 12) * 30;
+  let sum = 0x811c9dc5;
+  for (const c of name) sum = Math.imul(sum ^ (c.codePointAt(0) ?? 0), 0x01000193);
+  sum ^= sum >>> 15; // alike names differ in the low bits only
+  return ((sum >>> 0) % 12) * 30;
 }
 
 export function avatar(name: string): HTMLElement {
