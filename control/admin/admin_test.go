@@ -35,8 +35,13 @@ type memory struct {
 func newMemory() *memory {
 	return &memory{conferences: map[string]Conference{
 		"room-1": {Room: "room-1", Participants: []Participant{
-			{ID: "p_ann", Name: "Ann", Role: "host", Connected: true, Client: "web/1", Remote: "198.51.100.7", Joined: noon, Tracks: []Track{{ID: "t1", Source: "camera", Codec: "vp8"}}},
-			{ID: "p_bob", Name: "ボブ", Role: "participant", Joined: noon},
+			{ID: "p_ann", Name: "Ann", Role: "host", Connected: true, Client: "web/1", Remote: "198.51.100.7", Joined: noon, Tracks: []Track{{
+				ID: "t1", Source: "camera", Codec: "vp8", Live: true, Receivers: 2, Packets: 9, Bytes: 900, Forwarded: 18,
+				Layers: []Layer{{RID: "q", Packets: 9, Bytes: 900}},
+			}}, Media: Media{
+				State: "connected", Cipher: "SRTP_AEAD_AES_128_GCM", RoundTripSeconds: 0.025, Slots: []Slot{{MID: "4", Track: "t2", Packets: 7, Lost: 1}},
+			}},
+			{ID: "p_bob", Name: "ボブ", Role: "participant", Joined: noon, Media: Media{State: "none", Slots: []Slot{}}},
 		}},
 	}}
 }
@@ -201,8 +206,10 @@ func TestAPI(t *testing.T) {
 	m := newMemory()
 	server := serve(t, m, nil)
 	const room1 = `{"participants":[` +
-		`{"client":"web/1","connected":true,"id":"p_ann","joined":"2030-01-01T12:00:00Z","name":"Ann","remote":"198.51.100.7","role":"host","tracks":[{"codec":"vp8","id":"t1","muted":false,"source":"camera"}]},` +
-		`{"client":"","connected":false,"id":"p_bob","joined":"2030-01-01T12:00:00Z","name":"ボブ","remote":"","role":"participant","tracks":[]}],"room":"room-1"}`
+		`{"client":"web/1","connected":true,"id":"p_ann","joined":"2030-01-01T12:00:00Z","media":{"state":"connected","cipher":"SRTP_AEAD_AES_128_GCM","roundTripSeconds":0.025,` +
+		`"slots":[{"mid":"4","track":"t2","packets":7,"lost":1}]},"name":"Ann","remote":"198.51.100.7","role":"host","tracks":[{"codec":"vp8","id":"t1","muted":false,"source":"camera","live":true,` +
+		`"receivers":2,"packets":9,"bytes":900,"forwarded":18,"layers":[{"rid":"q","packets":9,"bytes":900}]}]},` +
+		`{"client":"","connected":false,"id":"p_bob","joined":"2030-01-01T12:00:00Z","media":{"state":"none","cipher":"","roundTripSeconds":0,"slots":[]},"name":"ボブ","remote":"","role":"participant","tracks":[]}],"room":"room-1"}`
 	steps := []struct {
 		method, path, body string
 		status             int
