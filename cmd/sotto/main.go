@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/sotto-edge/sotto/bench"
 	"github.com/sotto-edge/sotto/control/config"
 )
 
@@ -29,6 +30,7 @@ type environment struct {
 // commands is the command line.
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the appliance. On a laptop no flag is needed."`
+	Bench   bench.Commands `cmd:"" help:"Measure: each bench starts the appliance as a child, loads it, and reports."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at this machine: ports, buffers, clock, certificate, addresses; each line ok, warn or fail, with what to do."`
 	Ctl     ctlCommand     `cmd:"" help:"Look after the meetings of a running appliance, over its admin API."`
 	Config  configCommand  `cmd:"" help:"Print the annotated configuration with its defaults, or check a file."`
@@ -60,7 +62,7 @@ func execute(args []string, env environment) (code int) {
 		kong.Writers(env.out, env.err),
 		kong.Exit(func(code int) { panic(exit{code}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.Bind(env, &line.Ctl),
+		kong.Bind(env, &line.Ctl, bench.Terminal{Out: env.out, Err: env.err}),
 	)
 	if err != nil {
 		panic(err) // the structs above are wrong

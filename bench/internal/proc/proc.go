@@ -1,0 +1,108 @@
+// Package proc reads what a process has cost, from Linux's /proc. It owns the parsing of those files; what the figures mean for a
+// bench is the bench's.
+package proc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tick is the unit of the times in /proc/PID/stat: USER_HZ is 100 on every Linux that Go runs on (proc(5), time(7)).
+const tick = 10 * time.Millisecond
+
+// Usage is what a process has used since its start, and holds now.
+type Usage struct {
+	User, System time.Duration
+	RSS          int64 // bytes
+}
+
+// CPU is user and system time together.
+func (u Usage) CPU() time.Duration { return u.User + u.System }
+
+// Of reads a process's usage; pid 0 is this process.
+func Of(pid int) (Usage, error) {
+	dir := "/proc/self"
+	if pid != 0 {
+		dir = "/proc/" + strconv.Itoa(pid)
+	}
+	stat, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return Usage{}, fmt.Errorf("bench: %w", err)
+	}
+	u, err := parseStat(stat)
+	if err != nil {
+		return Usage{}, err
+	}
+	status, err := os.ReadFile(dir + "/status")
+	if err != nil {
+		return Usage{}, fmt.Errorf("bench: %w", err)
+	}
+	u.RSS, err = parseRSS(status)
+	return u, err
+}
+
+var errFormat = errors.New("bench: a file of /proc that this version cannot read")
+
+// parseStat is proc_pid_stat(5): the name in parentheses may hold anything, and utime and stime are fields 14 and 15.
+func parseStat(text []byte) (Usage, error) {
+	_, rest, ok := bytes.Cut(text[max(0, bytes.LastIndexByte(text, ')')):], []byte(" "))
+	f := strings.Fields(string(rest))
+	if !ok || len(f) < 13 {
+		return Usage{}, errFormat
+	}
+	user, err1 := strconv.ParseInt(f[11], 10, 64)
+	system, err2 := strconv.ParseInt(f[12], 10, 64)
+	if err1 != nil || err2 != nil {
+		return Usage{}, errFormat
+	}
+	return Usage{User: time.Duration(user) * tick, System: time.Duration(system) * tick}, nil
+}
+
+// parseRSS finds VmRSS in proc_pid_status(5).
+func parseRSS(text []byte) (int64, error) {
+	for line := range bytes.Lines(text) {
+		if value, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
+			f := strings.Fields(string(value))
+			if len(f) != 2 || f[1] != "kB" {
+				return 0, errFormat
+			}
+			kb, err := strconv.ParseInt(f[0], 10, 64)
+			if err != nil {
+				return 0, errFormat
+			}
+			return kb << 10, nil
+		}
+	}
+	return 0, errFormat
+}
+
+// Machine describes the machine that figures were measured on.
+type Machine struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Kernel string `json:"kernel"`
+	Go     string `json:"go"`
+}
+
+// Here returns the machine. What cannot be read stays empty.
+func Here() Machine {
+	m := Machine{Cores: runtime.NumCPU(), Go: runtime.Version()}
+	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		m.Kernel = strings.TrimSpace(string(text))
+	}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "model name" {
+				m.CPU = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return m
+}

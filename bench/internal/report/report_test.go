@@ -1,0 +1,81 @@
+package report
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func sample() Page {
+	return Page{
+		Title: "Bench <b>", Lead: "1 & 2",
+		Figures: []Figure{{Name: "loss", Value: "0", Main: true}, {Name: "p<99>", Value: "3 ms"}},
+		Charts: []Chart{
+			{Title: "a", X: "s", Y: "packets/s", Series: []Series{
+				{Name: "in<", Points: []Point{{0, 0}, {1, 100}}}, {Name: "out", Points: []Point{{0, 5}, {1, 5000}}},
+			}},
+			{Title: "b", Bars: true, Series: []Series{{Points: []Point{{1, 2}, {2, 0}, {3, 7}}}}},
+			{Title: "empty"},
+			{Title: "one", Series: []Series{{Points: []Point{{3, 0}}}}},
+		},
+		Notes: []string{"note"},
+	}
+}
+
+// The page fetches nothing, escapes what it is given, and its pictures are well-formed.
+func TestWrite(t *testing.T) {
+	var b strings.Builder
+	if err := Write(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	if m := regexp.MustCompile(`(?i)https?:|//[a-z]|src=|href=|url\(|@import|<script`).FindString(text); m != "" {
+		t.Errorf("the page refers to something: %q", m)
+	}
+	if strings.Contains(text, "<b>,") || strings.Contains(text, "Bench <b>") || strings.Contains(text, "in<<") || !strings.Contains(text, "p&lt;99&gt;") {
+		t.Error("names are not escaped")
+	}
+	if strings.Contains(text, "NaN") || strings.Contains(text, "Inf") || strings.Contains(text, "ZgotmplZ") {
+		t.Error("a figure could not be drawn")
+	}
+	pictures := regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(text, -1)
+	if len(pictures) != 4 {
+		t.Errorf("%d pictures", len(pictures))
+	}
+	for _, p := range pictures {
+		d := xml.NewDecoder(strings.NewReader(p))
+		for {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%v in %s", err, p)
+			}
+		}
+	}
+}
+
+func TestMarks(t *testing.T) {
+	for _, c := range []struct {
+		r    bounds
+		want []string
+	}{
+		{bounds{0, 1}, []string{"0", "0.2", "0.4", "0.6", "0.8", "1"}},
+		{bounds{0, 10.5}, []string{"0", "2", "4", "6", "8", "10"}},
+		{bounds{0, 30}, []string{"0", "5", "10", "15", "20", "25", "30"}},
+		{bounds{0, 85000}, []string{"0", "10k", "20k", "30k", "40k", "50k", "60k", "70k", "80k"}},
+		{bounds{2, 6e6}, []string{"1M", "2M", "3M", "4M", "5M", "6M"}},
+	} {
+		var got []string
+		for _, v := range c.r.marks() {
+			got = append(got, label(v))
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%v: %s", c.r, diff)
+		}
+	}
+}

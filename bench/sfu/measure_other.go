@@ -1,0 +1,13 @@
+//go:build !linux
+
+package sfu
+
+import (
+	"context"
+	"errors"
+)
+
+// measure needs /proc and the time stamps of Linux's sockets.
+func measure(context.Context, *Command, string, func(string, ...any)) (*Result, error) {
+	return nil, errors.New("bench: sfu is measured on Linux only")
+}
