@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const root = fileURLToPath(new URL('../..', import.meta.url))
-export const pictures = join(root, 'docs/img')
+/** A run leaves the tree as it was; `SOTTO_PICTURES=docs/img make e2e` takes those of the documentation anew. */
+export const pictures = join(root, process.env.SOTTO_PICTURES ?? 'web/e2e/out')
 const binary = process.env.SOTTO_BIN ?? join(root, 'bin/sotto')
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
