@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -131,11 +132,13 @@ func (m *media) goes(f func()) {
 func (m *media) close() error {
 	m.mu.Lock()
 	m.closed = true
-	slots, locals := m.slots, m.locals
 	m.mu.Unlock()
 	m.offers.close()
 	m.negotiating.Wait() // pion leaves an agent behind that is made while it closes
 	err := errors.Join(m.pc.GracefulClose(), m.closeMux())
+	m.mu.Lock() // pion may have announced a track until now
+	slots, locals := maps.Clone(m.slots), maps.Clone(m.locals)
+	m.mu.Unlock()
 	for _, s := range slots {
 		s.end()
 	}

