@@ -20,7 +20,7 @@ const (
 	joinLimit = 30 * time.Second
 	settling  = time.Second // before memory is read
 	grace     = time.Second // after the measure, for repairs to arrive
-	lookEvery = 500 * time.Millisecond
+	lookEvery = time.Second // /proc counts in hundredths
 	pollEvery = time.Millisecond
 )
 
@@ -269,17 +269,18 @@ func (r *run) window(ctx context.Context, result *Result) error {
 	if err := r.look(result, begin, first); err != nil {
 		return err
 	}
-	for time.Since(begin) < r.c.Duration {
-		if err := r.pause(ctx, min(lookEvery, r.c.Duration-time.Since(begin))); err != nil {
+	last := first
+	for left := r.c.Duration; left > 0; left = r.c.Duration - time.Since(begin) {
+		if left >= 2*lookEvery {
+			left = lookEvery // the last look is between one and two of them long
+		}
+		if err := r.pause(ctx, left); err != nil {
 			return err
 		}
-		if err := r.look(result, begin, r.totals()); err != nil {
+		last = r.totals()
+		if err := r.look(result, begin, last); err != nil {
 			return err
 		}
-	}
-	last := r.totals()
-	if err := r.look(result, begin, last); err != nil {
-		return err
 	}
 	loadAfter, err := proc.Of(0)
 	if err != nil {

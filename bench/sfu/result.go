@@ -65,13 +65,20 @@ type moment struct {
 	packets uint64
 }
 
+// seconds writes a time with three digits that mean something.
 func seconds(v float64) string {
-	return time.Duration(v * float64(time.Second)).Round(time.Microsecond).String()
+	switch {
+	case v >= 1:
+		return strconv.FormatFloat(v, 'g', 3, 64) + " s"
+	case v >= 1e-3:
+		return strconv.FormatFloat(v*1e3, 'g', 3, 64) + " ms"
+	}
+	return strconv.FormatFloat(v*1e6, 'g', 3, 64) + " µs"
 }
 
 func microseconds(ns float64) string { return strconv.FormatFloat(ns/1000, 'f', 2, 64) + " µs" }
 
-func bytes(v float64) string {
+func size(v float64) string {
 	switch {
 	case v >= 1<<20:
 		return fmt.Sprintf("%.1f MiB", v/(1<<20))
@@ -98,8 +105,8 @@ func (r *Result) figures() []report.Figure {
 		{Name: "packets that came twice", Value: strconv.FormatUint(r.PacketsDuplicate, 10)},
 		{Name: "latency, half within", Value: seconds(r.LatencyP50)},
 		{Name: fmt.Sprintf("latency, longest of %d samples", r.LatencySamples), Value: seconds(r.LatencyMax)},
-		{Name: "memory of the server", Value: bytes(float64(r.RSS))},
-		{Name: "memory per receiver", Value: bytes(r.RSSPerLeg)},
+		{Name: "memory of the server", Value: size(float64(r.RSS))},
+		{Name: "memory per receiver", Value: size(r.RSSPerLeg)},
 		{Name: "server CPU per join", Value: seconds(r.JoinCPU)},
 		{Name: "time to join, half within", Value: seconds(r.JoinP50)},
 		{Name: "time to join, 99 of 100 within", Value: seconds(r.JoinP99)},
@@ -127,7 +134,7 @@ func (r *Result) page() report.Page {
 		Figures: r.figures(),
 		Charts: []report.Chart{
 			r.rate(), r.cpu(), r.memory(),
-			cumulative("Latency from publisher to receiver", "ms", 1e3, report.Series{}, r.latencies),
+			cumulative("Latency from publisher to receiver, the slowest of 100 left out", "ms", 1e3, report.Series{}, r.latencies, 0.99),
 			r.arrivals(),
 		},
 		Notes: []string{
@@ -171,21 +178,21 @@ func (r *Result) memory() report.Chart {
 }
 
 func (r *Result) arrivals() report.Chart {
-	c := cumulative("Time to join", "ms", 1e3, report.Series{Name: "first packet"}, r.joins)
+	c := cumulative("Time to join", "ms", 1e3, report.Series{Name: "first packet"}, r.joins, 1)
 	if len(r.pictures) > 0 {
-		p := cumulative("", "", 1e3, report.Series{Name: "first picture"}, r.pictures)
+		p := cumulative("", "", 1e3, report.Series{Name: "first picture"}, r.pictures, 1)
 		c.Series = append(c.Series, p.Series...)
 	}
 	return c
 }
 
-// cumulative shows which share of the samples is within what.
-func cumulative(title, unit string, scale float64, s report.Series, samples quantile.Samples) report.Chart {
+// cumulative shows which share of the samples is within what, up to a share of them.
+func cumulative(title, unit string, scale float64, s report.Series, samples quantile.Samples, upTo float64) report.Chart {
 	sorted := samples.Sorted()
 	const points = 200
 	for i := range points + 1 {
-		if len(sorted) > 0 {
-			j := min(len(sorted)-1, i*len(sorted)/points)
+		if n := int(upTo * float64(len(sorted)-1)); n >= 0 {
+			j := i * n / points
 			s.Points = append(s.Points, report.Point{X: sorted[j] * scale, Y: 100 * float64(j+1) / float64(len(sorted))})
 		}
 	}
