@@ -39,15 +39,28 @@ type server struct {
 	svc  *signaling.Service
 	http *httptest.Server
 	tls  *tls.Config
-	stop func()
+	stop func() error
 }
 
 func newServer(t testing.TB, change func(*signaling.Config)) *server {
 	t.Helper()
+	s, err := startServer(slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func startServer(log *slog.Logger, change func(*signaling.Config)) (*server, error) {
 	s := &server{}
 	rooms, err := signaling.OpenRooms(id.NewRooms([32]byte{7}), "")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	media := &signaling.NodeMedia{}
 	cfg := signaling.Config{
@@ -56,13 +69,12 @@ func newServer(t testing.TB, change func(*signaling.Config)) *server {
 	if change != nil {
 		change(&cfg)
 	}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if s.svc, err = signaling.New(cfg, log); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	loopback := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	if s.node, err = sfu.NewNode(sfu.Config{Listen: loopback, Observer: s.svc}, log); err != nil {
-		t.Fatal(err)
+		return nil, errors.Join(err, s.svc.Close())
 	}
 	media.Node = s.node
 	s.http = httptest.NewUnstartedServer(ws.New(s.svc, ws.Config{}, log))
@@ -71,17 +83,12 @@ func newServer(t testing.TB, change func(*signaling.Config)) *server {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.http.Certificate())
 	s.tls = &tls.Config{RootCAs: roots}
-	s.stop = sync.OnceFunc(func() {
-		if err := s.svc.Close(); err != nil {
-			t.Error(err)
-		}
+	s.stop = sync.OnceValue(func() error {
+		err := s.svc.Close()
 		s.http.Close()
-		if err := s.node.Close(); err != nil {
-			t.Error(err)
-		}
+		return errors.Join(err, s.node.Close())
 	})
-	t.Cleanup(s.stop)
-	return s
+	return s, nil
 }
 
 // meeting is one room of a server.

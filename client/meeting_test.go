@@ -289,6 +289,33 @@ func TestPublishAgain(t *testing.T) {
 	}
 }
 
+// Tracks that come and go faster than offers are answered leave the m-line to the last one.
+func TestPublishQuickly(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t)
+	ann, bob := m.join("Ann", nil), m.join("Bob", auto)
+	var last *client.LocalTrack
+	for round := range 30 {
+		if last != nil {
+			must(t, "unpublish", func(ctx context.Context) error { return ann.Unpublish(ctx, last) })
+		}
+		must(t, "publish", func(ctx context.Context) error {
+			var err error
+			last, err = ann.Publish(ctx, client.Publication{Source: wire.Camera, Codec: []string{"vp8", "vp9", "h264"}[round%3]})
+			return err
+		})
+	}
+	talk(t, last, func(w *talker) { w.codec = "h264" })
+	for {
+		s := bob.stream(wire.Camera)
+		if s.Track.ID != last.ID() {
+			continue
+		}
+		continuous(t, read(t, s, 20), videoClock)
+		return
+	}
+}
+
 // drained says when a stream has ended.
 func drained(s *client.Stream) <-chan struct{} {
 	done := make(chan struct{}, 1)
