@@ -76,10 +76,12 @@ func measure(ctx context.Context, c *Command, binary string, tell func(format st
 	}
 	result.RSS = joined.RSS
 	result.RSSPerLeg = float64(joined.RSS-before.RSS) / float64(c.Receivers)
-	result.JoinCPU = (joined.CPU() - before.CPU()).Seconds() / float64(c.Receivers)
+	meanwhile := r.totals().packets
 	if err := r.window(ctx, result); err != nil {
 		return nil, err
 	}
+	forwarding := float64(meanwhile) * result.ServerCPUNSPerPacket / 1e9
+	result.JoinCPU = ((joined.CPU() - before.CPU()).Seconds() - forwarding) / float64(c.Receivers)
 	return result, nil
 }
 

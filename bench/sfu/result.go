@@ -47,8 +47,8 @@ type Result struct {
 
 	RSS             int64   `json:"rss_bytes"` // with everybody there
 	RSSPerLeg       float64 `json:"rss_bytes_per_leg"`
-	JoinCPU         float64 `json:"server_cpu_seconds_per_join"`
-	JoinP50         float64 `json:"join_seconds_p50"` // from the first request to the first packet
+	JoinCPU         float64 `json:"server_cpu_seconds_per_join"` // without what was forwarded meanwhile
+	JoinP50         float64 `json:"join_seconds_p50"`            // from the first request to the first packet
 	JoinP99         float64 `json:"join_seconds_p99"`
 	FirstPictureP50 float64 `json:"first_picture_seconds_p50"` // to the first packet of a key frame
 	FirstPictureP99 float64 `json:"first_picture_seconds_p99"`
