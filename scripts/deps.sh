@@ -10,7 +10,6 @@ apt_packages=(
   firefox-esr         # second browser engine
   fonts-noto-cjk      # the Japanese side of the screenshots
   iproute2 iptables   # namespaces, veth, loss
-  pulseaudio          # a sound card that is not there: Firefox plays nothing without one
   tshark              # captures
 )
 

@@ -203,11 +203,12 @@ function tests() {
         assert.equal(f.state, 'stable')
         assert.equal(f.connection, 'connected')
         assert.ok(f.sent > b.sent, `${p.name} sends`)
-        for (const [ssrc, s] of Object.entries(b.perStream)) {
-          const now = f.perStream[ssrc]
-          assert.ok(now.packets > s.packets + 20, `${p.name}: ${s.kind} goes on: ${s.packets}, ${now.packets} packets`)
-          if (s.kind === 'video') assert.ok(now.frames > s.frames + 10, `${p.name}: pictures go on: ${s.frames}, ${now.frames} frames`)
-        }
+        // The same streams go on; how fast is a matter of how busy the machine is.
+        await until(`${p.name}: every stream goes on`, async () => {
+          const now = (await p.figures()).perStream
+          return Object.entries(f.perStream).every(([ssrc, s]) => now[ssrc].packets > s.packets + 20 && (s.kind !== 'video' || now[ssrc].frames > s.frames + 10))
+        })
+        assert.deepEqual(Object.keys(f.perStream).sort(), Object.keys(b.perStream).sort(), `${p.name} has the streams it had`)
         if (mode === 'planned') {
           assert.ok(f.lost - b.lost <= 5, `${p.name}: ${f.lost - b.lost} packets of pictures lost`)
           assert.ok(f.audioLost - b.audioLost <= 10, `${p.name}: ${f.audioLost - b.audioLost} packets of sound lost`)

@@ -1,7 +1,7 @@
 // What the browser tests share: the server as a child, the browsers, made-up cameras and microphones, and looks into a page.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -317,29 +317,9 @@ export async function chromium() {
   }
 }
 
-/** A sound card that swallows everything: without one Firefox lets no AudioContext run. */
-async function soundCard() {
-  const home = mkdtempSync(join(tmpdir(), 'sotto-sound-'))
-  const socket = join(home, 'native')
-  const child = spawn('pulseaudio', ['-n', '--daemonize=no', '--exit-idle-time=-1', '-L', 'module-null-sink',
-    '-L', `module-native-protocol-unix socket=${socket} auth-anonymous=1`], { stdio: 'ignore', env: { ...process.env, HOME: home, XDG_RUNTIME_DIR: home } })
-  const gone = new Promise((resolve) => child.once('exit', resolve))
-  await until('the sound card', () => existsSync(socket))
-  return {
-    env: { ...process.env, PULSE_SERVER: `unix:${socket}` },
-    async close() {
-      child.kill('SIGTERM')
-      await gone
-      rmSync(home, { recursive: true })
-    },
-  }
-}
-
 export async function firefox() {
   const { default: puppeteer } = await import('puppeteer-core')
-  const sound = await soundCard()
   const browser = await puppeteer.launch({
-    env: sound.env,
     browser: 'firefox', executablePath: process.env.SOTTO_FIREFOX ?? '/usr/bin/firefox-esr', headless: true, acceptInsecureCerts: true,
     extraPrefsFirefox: {
       'media.cubeb.force_mock_context': true, // without a sound card an AudioContext never starts
@@ -357,10 +337,7 @@ export async function firefox() {
       await page.goto(url)
       return Object.assign(new Person(name, page, () => page.close()), fake)
     },
-    async close() {
-      await browser.close()
-      await sound.close()
-    },
+    close: () => browser.close(),
   }
 }
 
