@@ -136,7 +136,7 @@ func (m *media) close() error {
 	m.offers.close()
 	m.negotiating.Wait() // pion leaves an agent behind that is made while it closes
 	err := errors.Join(m.pc.GracefulClose(), m.closeMux())
-	m.mu.Lock() // pion may have announced a track until now
+	m.mu.Lock() // subscriptions may have been bound until now
 	slots, locals := maps.Clone(m.slots), maps.Clone(m.locals)
 	m.mu.Unlock()
 	for _, s := range slots {
@@ -322,6 +322,9 @@ func (m *media) attach(o *wire.Offer) error {
 func (m *media) receive(track *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return
+	}
 	s := m.slot(receiver.RTPTransceiver().Mid())
 	s.ssrc.Store(uint32(track.SSRC()))
 	m.goes(func() { s.read(track) })

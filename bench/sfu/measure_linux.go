@@ -305,6 +305,10 @@ func (r *run) window(ctx context.Context, result *Result) error {
 		}
 	}
 	result.fill(first, last, lost, loadAfter.CPU()-load.CPU())
+	result.LoadReachedRatio = float64(result.PacketsSent) / (r.c.rate() * result.DurationSeconds)
+	if result.LoadReachedRatio < 0.95 {
+		r.tell("only %s of the load was reached: the machine has other things to do", percent(result.LoadReachedRatio))
+	}
 	return nil
 }
 

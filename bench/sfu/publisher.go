@@ -116,11 +116,29 @@ func (p *publisher) sound(ctx context.Context, t *client.LocalTrack) error {
 	}
 }
 
+// cut returns into how many packets a picture goes, and how large each is.
+func (c *Command) cut() (packets, size int) {
+	size = c.VideoBitrate / 8 / c.FPS
+	packets = (size + maxPayload - 1) / maxPayload
+	return packets, max(size/packets, stampSize)
+}
+
+// rate returns how many packets all publishers should send in a second.
+func (c *Command) rate() float64 {
+	each := 0.0
+	if c.Audio {
+		each += float64(time.Second / audioEvery)
+	}
+	if c.VideoBitrate > 0 {
+		packets, _ := c.cut()
+		each += float64(packets * c.FPS)
+	}
+	return each * float64(c.Publishers)
+}
+
 func (p *publisher) pictures(ctx context.Context, t *client.LocalTrack) error {
 	frame := time.Second / time.Duration(p.c.FPS)
-	size := p.c.VideoBitrate / 8 / p.c.FPS
-	packets := (size + maxPayload - 1) / maxPayload
-	size = max(size/packets, stampSize)
+	packets, size := p.c.cut()
 	gap := frame / 2 / time.Duration(packets)
 
 	tick := time.NewTicker(frame)

@@ -24,7 +24,8 @@ type Result struct {
 	SRTP            string  `json:"srtp"`
 	DurationSeconds float64 `json:"duration_seconds"`
 
-	PacketsSent               uint64  `json:"packets_sent"` // by all publishers
+	PacketsSent               uint64  `json:"packets_sent"`       // by all publishers
+	LoadReachedRatio          float64 `json:"load_reached_ratio"` // of what they should have sent
 	PacketsForwarded          uint64  `json:"packets_forwarded"`
 	PacketsForwardedPerSecond float64 `json:"packets_forwarded_per_second"`
 	BitsForwardedPerSecond    float64 `json:"bits_forwarded_per_second"`
@@ -116,6 +117,7 @@ func (r *Result) figures() []report.Figure {
 			report.Figure{Name: "time to the first picture, 99 of 100", Value: seconds(r.FirstPictureP99)})
 	}
 	return append(f, report.Figure{Name: "CPU of the load generator, of one core", Value: percent(r.LoadCPURatio)},
+		report.Figure{Name: "load reached, of what was asked for", Value: percent(r.LoadReachedRatio)},
 		report.Figure{Name: "machine", Value: fmt.Sprintf("%s, %d cores, Linux %s, %s", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go)})
 }
 
