@@ -2,8 +2,9 @@
 // run by a Coder that either writes or reads. What is written by a description is read by the same one; there is no second list
 // of fields to forget one in.
 //
-// Numbers are big-endian and of fixed size, text and bytes carry a length, lists a count. Reading hostile bytes is safe: lengths
-// are checked against what is left before anything is allocated, and the first error ends it.
+// A Coder's numbers are big-endian and of fixed size, text and bytes carry a length, lists a count. Forms that are packed tighter
+// are written by hand and read by a Reader, which the Coder reads with, too. Reading hostile bytes is safe: lengths are checked
+// against what is left before anything is allocated, and the first error ends it.
 //
 // It does not know what it carries. Whoever puts keys through it wraps the bytes in a type that cannot be logged.
 package plain
@@ -13,59 +14,41 @@ import (
 	"errors"
 )
 
-// ErrMalformed is the error of bytes that no Coder has written.
+// ErrMalformed is the error of bytes that do not have the form that is read.
 var ErrMalformed = errors.New("plain: malformed state")
 
 // Coder writes to or reads from a byte string.
 type Coder struct {
-	b       []byte
+	w       []byte
+	r       Reader // carries the error of either way
 	reading bool
-	err     error
 }
 
 // NewWriter returns a Coder that appends to dst.
-func NewWriter(dst []byte) *Coder { return &Coder{b: dst} }
+func NewWriter(dst []byte) *Coder { return &Coder{w: dst} }
 
 // NewReader returns a Coder that reads b.
-func NewReader(b []byte) *Coder { return &Coder{b: b, reading: true} }
+func NewReader(b []byte) *Coder { return &Coder{r: Read(b), reading: true} }
 
 // Reading says which way the Coder goes.
 func (c *Coder) Reading() bool { return c.reading }
 
 // Bytes returns what was written, or what is left to read.
-func (c *Coder) Bytes() []byte { return c.b }
+func (c *Coder) Bytes() []byte {
+	if c.reading {
+		return c.r.Rest()
+	}
+	return c.w
+}
 
 // Err returns the first error.
-func (c *Coder) Err() error { return c.err }
+func (c *Coder) Err() error { return c.r.Err() }
 
 // End returns the first error, or ErrMalformed if something is left to read.
-func (c *Coder) End() error {
-	if c.err == nil && c.reading && len(c.b) > 0 {
-		c.err = ErrMalformed
-	}
-	return c.err
-}
+func (c *Coder) End() error { return c.r.End() }
 
 // Fail makes the Coder fail: for values that the description knows to be wrong.
-func (c *Coder) Fail() {
-	if c.err == nil {
-		c.err = ErrMalformed
-	}
-}
-
-// take returns the next n bytes to read, or nil after an error.
-func (c *Coder) take(n int) []byte {
-	if c.err != nil {
-		return nil
-	}
-	if n < 0 || n > len(c.b) {
-		c.Fail()
-		return nil
-	}
-	b := c.b[:n]
-	c.b = c.b[n:]
-	return b
-}
+func (c *Coder) Fail() { c.r.Require(false) }
 
 // Number is what the fixed-size fields hold.
 type Number interface {
@@ -75,37 +58,24 @@ type Number interface {
 // Int codes v in eight bytes, whatever its size in memory. A value that does not fit the field it is read into is malformed.
 func Int[T Number](c *Coder, v *T) {
 	if !c.reading {
-		c.b = binary.BigEndian.AppendUint64(c.b, uint64(*v))
+		c.w = binary.BigEndian.AppendUint64(c.w, uint64(*v))
 		return
 	}
-	b := c.take(8)
-	if b == nil {
-		return
+	u := c.r.Uint64()
+	c.r.Require(uint64(T(u)) == u)
+	if c.r.OK() {
+		*v = T(u)
 	}
-	u := binary.BigEndian.Uint64(b)
-	if uint64(T(u)) != u {
-		c.Fail()
-		return
-	}
-	*v = T(u)
 }
 
 // Bool codes v.
 func (c *Coder) Bool(v *bool) {
 	if !c.reading {
-		b := byte(0)
-		if *v {
-			b = 1
-		}
-		c.b = append(c.b, b)
+		c.w = AppendBool(c.w, *v)
 		return
 	}
-	if b := c.take(1); b != nil {
-		if b[0] > 1 {
-			c.Fail()
-			return
-		}
-		*v = b[0] == 1
+	if b := c.r.Bool(); c.r.OK() {
+		*v = b
 	}
 }
 
@@ -116,24 +86,24 @@ func Text[T ~string](c *Coder, v *T) {
 			c.Fail()
 			return
 		}
-		c.b = binary.BigEndian.AppendUint16(c.b, uint16(len(*v)))
-		c.b = append(c.b, *v...)
+		c.w = binary.BigEndian.AppendUint16(c.w, uint16(len(*v)))
+		c.w = append(c.w, *v...)
 		return
 	}
-	if n := c.take(2); n != nil {
-		*v = T(c.take(int(binary.BigEndian.Uint16(n))))
+	if b := c.r.Take(int(c.r.Uint16())); c.r.OK() {
+		*v = T(b)
 	}
 }
 
 // Blob codes bytes. What is read aliases the input.
 func (c *Coder) Blob(v *[]byte) {
 	if !c.reading {
-		c.b = binary.BigEndian.AppendUint32(c.b, uint32(len(*v)))
-		c.b = append(c.b, *v...)
+		c.w = binary.BigEndian.AppendUint32(c.w, uint32(len(*v)))
+		c.w = append(c.w, *v...)
 		return
 	}
-	if n := c.take(4); n != nil {
-		*v = c.take(int(binary.BigEndian.Uint32(n)))
+	if b := c.r.Take(int(c.r.Uint32())); c.r.OK() {
+		*v = b
 	}
 }
 
@@ -141,25 +111,21 @@ func (c *Coder) Blob(v *[]byte) {
 // is to read.
 func List[T any](c *Coder, v *[]T, each func(c *Coder, e *T)) {
 	if !c.reading {
-		c.b = binary.BigEndian.AppendUint32(c.b, uint32(len(*v)))
+		c.w = binary.BigEndian.AppendUint32(c.w, uint32(len(*v)))
 		for i := range *v {
 			each(c, &(*v)[i])
 		}
 		return
 	}
-	b := c.take(4)
-	if b == nil {
-		return
-	}
-	n := binary.BigEndian.Uint32(b)
-	if uint64(n) > uint64(len(c.b)) {
-		c.Fail()
+	n := c.r.Uint32()
+	c.r.Require(uint64(n) <= uint64(len(c.r.Rest())))
+	if !c.r.OK() {
 		return
 	}
 	*v = nil
 	for range n {
 		var e T
-		if each(c, &e); c.err != nil {
+		if each(c, &e); !c.r.OK() {
 			return
 		}
 		*v = append(*v, e)

@@ -3,6 +3,8 @@ package srtp
 import (
 	"encoding/binary"
 	"math"
+
+	"github.com/sotto-edge/sotto/internal/plain"
 )
 
 // The binary form, all numbers big endian:
@@ -77,10 +79,10 @@ func (c *Context) AppendState(dst []byte) []byte {
 // A receiver comes back as it was saved: what the other one opened since is
 // opened once more.
 func Restore(b []byte, skip uint64) (c *Context, rest []byte, err error) {
-	r := reader{b: b}
-	version, role, p := r.uint8(), Role(r.uint8()), Profile(r.uint16())
+	r := reader{plain.Read(b)}
+	version, role, p := r.Uint8(), Role(r.Uint8()), Profile(r.Uint16())
 	switch {
-	case r.short:
+	case !r.OK():
 		return nil, nil, ErrState
 	case version != stateVersion:
 		return nil, nil, ErrStateVersion
@@ -88,9 +90,9 @@ func Restore(b []byte, skip uint64) (c *Context, rest []byte, err error) {
 		return nil, nil, ErrState
 	}
 	m := &master{p, &material{}}
-	copy(m.key[:], r.take(p.KeyLen()))
-	copy(m.salt[:], r.take(p.SaltLen()))
-	if r.short {
+	copy(m.key[:], r.Take(p.KeyLen()))
+	copy(m.salt[:], r.Take(p.SaltLen()))
+	if !r.OK() {
 		return nil, nil, ErrState
 	}
 	if c, err = newContext(m, role); err != nil {
@@ -101,16 +103,16 @@ func Restore(b []byte, skip uint64) (c *Context, rest []byte, err error) {
 	} else {
 		c.restoreReceiver(&r)
 	}
-	if r.short || r.bad {
+	if !r.OK() {
 		c.Zero()
 		return nil, nil, ErrState
 	}
-	return c, r.b, nil
+	return c, r.Rest(), nil
 }
 
 func (c *Context) restoreSender(r *reader, skip uint64) {
-	next, limit := uint64(r.uint32()), uint64(r.uint32())
-	r.require(next <= maxRTCPIndex+1 && limit <= maxRTCPIndex)
+	next, limit := uint64(r.Uint32()), uint64(r.Uint32())
+	r.Require(next <= maxRTCPIndex+1 && limit <= maxRTCPIndex)
 	c.rtcpNext, c.rtcpLimit = next, limit
 	if skip > 0 {
 		// min first: the sum of two large numbers would wrap.
@@ -121,7 +123,7 @@ func (c *Context) restoreSender(r *reader, skip uint64) {
 		c.rtcpNext, c.rtcpLimit = next, maxRTCPIndex
 	}
 	for range r.count(maxSendStreams) {
-		s := &Stream{owner: c, ssrc: r.uint32(), limit: r.uint64()}
+		s := &Stream{owner: c, ssrc: r.Uint32(), limit: r.Uint64()}
 		r.window(&s.used, maxIndex)
 		if !r.ascending(&c.streams.ssrcs, s.ssrc) {
 			return
@@ -152,10 +154,10 @@ func (s *Stream) give(skip uint64) {
 
 func (c *Context) restoreReceiver(r *reader) {
 	for range r.count(maxReceiveStreams) {
-		ssrc, s := r.uint32(), &source{}
+		ssrc, s := r.Uint32(), &source{}
 		r.window(&s.rtp, maxIndex)
 		r.window(&s.rtcp, maxRTCPIndex)
-		r.require(s.rtp.any || s.rtcp.any)
+		r.Require(s.rtp.any || s.rtcp.any)
 		if !r.ascending(&c.sources.ssrcs, ssrc) {
 			return
 		}
@@ -164,12 +166,11 @@ func (c *Context) restoreReceiver(r *reader) {
 }
 
 func (w *window) appendState(dst []byte) []byte {
+	dst = plain.AppendBool(dst, w.any)
 	if !w.any {
-		return append(dst, 0)
+		return dst
 	}
-	dst = append(dst, 1)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(w.top>>32))
-	dst = binary.BigEndian.AppendUint32(dst, uint32(w.top))
+	dst = plain.AppendUint(dst, 6, w.top)
 	var codes uint16
 	for i, v := range w.bits {
 		codes |= wordCode(v) << (2 * i)
@@ -193,43 +194,13 @@ func wordCode(v uint64) uint16 {
 	return wordExplicit
 }
 
-// reader reads the binary form. What it returns after the end is zero;
-// short and bad are looked at once, behind everything.
-type reader struct {
-	b     []byte
-	short bool
-	bad   bool
-}
-
-func (r *reader) take(n int) []byte {
-	if len(r.b) < n {
-		r.b, r.short = nil, true
-		return nil
-	}
-	v := r.b[:n]
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) uint(n int) (v uint64) {
-	for _, b := range r.take(n) {
-		v = v<<8 | uint64(b)
-	}
-	return v
-}
-
-func (r *reader) uint8() uint8   { return uint8(r.uint(1)) }
-func (r *reader) uint16() uint16 { return uint16(r.uint(2)) }
-func (r *reader) uint32() uint32 { return uint32(r.uint(4)) }
-func (r *reader) uint64() uint64 { return r.uint(8) }
-
-func (r *reader) require(ok bool) { r.bad = r.bad || !ok }
+// reader knows the parts of the binary form.
+type reader struct{ plain.Reader }
 
 // count reads how many streams follow.
 func (r *reader) count(limit int) int {
-	n := int(r.uint16())
-	if n > limit {
-		r.bad = true
+	n := int(r.Uint16())
+	if r.Require(n <= limit); !r.OK() {
 		return 0
 	}
 	return n
@@ -239,34 +210,28 @@ func (r *reader) count(limit int) int {
 // whether there is any point in reading on.
 func (r *reader) ascending(before *[]uint32, ssrc uint32) bool {
 	if n := len(*before); n > 0 {
-		r.require((*before)[n-1] < ssrc)
+		r.Require((*before)[n-1] < ssrc)
 	}
-	return !r.short && !r.bad
+	return r.OK()
 }
 
 func (r *reader) window(w *window, highest uint64) {
-	switch r.uint8() {
-	case 0:
-		return
-	case 1:
-	default:
-		r.bad = true
+	if w.any = r.Bool(); !w.any {
 		return
 	}
-	w.any = true
-	w.top = r.uint(6)
-	codes := r.uint16()
+	w.top = r.Uint(6)
+	codes := r.Uint16()
 	for i := range w.bits {
 		switch codes >> (2 * i) & 3 {
 		case wordZeros:
 		case wordOnes:
 			w.bits[i] = math.MaxUint64
 		case wordExplicit:
-			w.bits[i] = r.uint64()
-			r.require(wordCode(w.bits[i]) == wordExplicit)
+			w.bits[i] = r.Uint64()
+			r.Require(wordCode(w.bits[i]) == wordExplicit)
 		default:
-			r.bad = true
+			r.Require(false)
 		}
 	}
-	r.require(w.top <= highest && w.seen(w.top))
+	r.Require(w.top <= highest && w.seen(w.top))
 }

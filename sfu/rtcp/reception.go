@@ -3,6 +3,8 @@ package rtcp
 import (
 	"encoding/binary"
 	"errors"
+
+	"github.com/sotto-edge/sotto/internal/plain"
 )
 
 // Status says what a sequence number is to the packets before it.
@@ -247,39 +249,27 @@ func (r *Reception) AppendState(dst []byte, now int64) []byte {
 	return dst
 }
 
-const receptionStateLen = 2 + 4 + 8 + 4 + 8 + 6*8 + 4 + 4 + seenWindow/8
-
 // RestoreReception reads what AppendState wrote and returns what stands behind it. The transit time starts afresh, since
 // clocks of two processes cannot be compared: the next packet adds no jitter.
 func RestoreReception(b []byte, now int64) (Reception, []byte, error) {
-	if len(b) < receptionStateLen || b[0] != receptionState || b[1] > 3 {
-		return Reception{}, nil, ErrState
-	}
-	r := Reception{Started: b[1]&1 != 0, HasReport: b[1]&2 != 0}
-	b = b[2:]
-	u32 := func() uint32 {
-		v := binary.BigEndian.Uint32(b)
-		b = b[4:]
-		return v
-	}
-	u64 := func() uint64 {
-		v := binary.BigEndian.Uint64(b)
-		b = b[8:]
-		return v
-	}
-	r.SSRC = u32()
-	r.SenderNTP = u64()
-	r.SenderRTP = u32()
-	r.SenderAt = now - int64(u64())
-	r.Base, r.Highest = int64(u64()), int64(u64())
-	r.Packets, r.Restarts = u64(), u64()
-	r.expectedPrior, r.receivedPrior = int64(u64()), u64()
-	r.badSeq, r.jitter = u32(), u32()
+	p := plain.Read(b)
+	version, flags := p.Uint8(), p.Uint8()
+	p.Require(version == receptionState && flags <= 3)
+	r := Reception{Started: flags&1 != 0, HasReport: flags&2 != 0}
+	r.SSRC = p.Uint32()
+	r.SenderNTP = p.Uint64()
+	r.SenderRTP = p.Uint32()
+	r.SenderAt = now - int64(p.Uint64())
+	r.Base, r.Highest = int64(p.Uint64()), int64(p.Uint64())
+	r.Packets, r.Restarts = p.Uint64(), p.Uint64()
+	r.expectedPrior, r.receivedPrior = int64(p.Uint64()), p.Uint64()
+	r.badSeq, r.jitter = p.Uint32(), p.Uint32()
 	for i := range r.seen {
-		r.seen[i] = u64()
+		r.seen[i] = p.Uint64()
 	}
-	if r.badSeq > noBadSeq || r.Highest < r.Base {
+	p.Require(r.badSeq <= noBadSeq && r.Highest >= r.Base)
+	if !p.OK() {
 		return Reception{}, nil, ErrState
 	}
-	return r, b, nil
+	return r, p.Rest(), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/sotto-edge/sotto/internal/plain"
 	"github.com/sotto-edge/sotto/internal/stun"
 	"github.com/sotto-edge/sotto/perc/srtp"
 )
@@ -128,12 +129,11 @@ func (s *Session) Checkpoint(now int64) Checkpoint {
 	}
 	b[count+1] = selected
 
-	if s.send == nil {
-		return NewCheckpoint(append(b, 0))
+	b = plain.AppendBool(b, s.send != nil)
+	if s.send != nil {
+		b = s.send.AppendState(b)
+		b = s.recv.AppendState(b)
 	}
-	b = append(b, 1)
-	b = s.send.AppendState(b)
-	b = s.recv.AppendState(b)
 	return NewCheckpoint(b)
 }
 
@@ -254,13 +254,13 @@ func (s *Session) forget() {
 func (g *generation) append(b []byte) []byte {
 	b = append(b, g.number)
 	b = append(b, g.local.Ufrag...)
-	b = appendString(b, g.local.Pwd)
+	b = plain.AppendName(b, g.local.Pwd)
+	b = plain.AppendBool(b, g.remoteKey != nil)
 	if g.remoteKey == nil {
-		return append(b, 0)
+		return b
 	}
-	b = append(b, 1)
-	b = appendString(b, g.remoteUfrag)
-	return appendString(b, g.remotePwd)
+	b = plain.AppendName(b, g.remoteUfrag)
+	return plain.AppendName(b, g.remotePwd)
 }
 
 func (p *path) append(b []byte, now int64) []byte {
@@ -269,9 +269,9 @@ func (p *path) append(b []byte, now int64) []byte {
 		flags |= flagValid
 	}
 	b = append(b, p.generation, flags)
-	b = appendAddr(b, p.addr.Remote.Addr())
+	b = plain.AppendAddr(b, p.addr.Remote.Addr())
 	b = binary.BigEndian.AppendUint16(b, p.addr.Remote.Port())
-	b = appendAddr(b, p.addr.Local)
+	b = plain.AppendAddr(b, p.addr.Local)
 	b = binary.BigEndian.AppendUint32(b, p.remote)
 	b = appendAge(b, now, p.heard)
 	b = appendAge(b, now, p.consent)
@@ -282,68 +282,55 @@ func appendAge(b []byte, now, then int64) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(max(0, now-then)))
 }
 
-func appendString(b []byte, v string) []byte {
-	return append(append(b, byte(len(v)-1)), v...)
-}
-
-func appendAddr(b []byte, a netip.Addr) []byte {
-	if !a.IsValid() {
-		return append(b, 0)
-	}
-	v := a.WithZone("").AsSlice()
-	return append(append(b, byte(len(v))), v...)
-}
-
 // decode builds a session that is in no table yet. It accepts only what Checkpoint
 // writes.
 func (m *Mux) decode(b []byte, o RestoreOptions) (*Session, error) {
-	r := reader{b: b}
-	if r.uint8() != checkpointVersion {
+	r := reader{plain.Read(b)}
+	if r.Uint8() != checkpointVersion {
 		return nil, ErrCheckpoint
 	}
-	s := newSession(m, SessionID(r.uint64()))
-	s.state = State(r.uint8())
-	r.require(s.state < StateFailed)
-	s.nomination = r.uint32()
+	s := newSession(m, SessionID(r.Uint64()))
+	s.state = State(r.Uint8())
+	r.Require(s.state < StateFailed)
+	s.nomination = r.Uint32()
 	s.heard = r.age(m.now)
-	s.fingerprint.hash = fingerprintHash(r.uint8())
-	r.require(int(s.fingerprint.hash) < len(fingerprintHashes))
-	if r.bad {
+	s.fingerprint.hash = fingerprintHash(r.Uint8())
+	r.Require(int(s.fingerprint.hash) < len(fingerprintHashes))
+	if !r.OK() {
 		return nil, ErrCheckpoint
 	}
-	copy(s.fingerprint.sum[:], r.take(fingerprintHashes[s.fingerprint.hash].size))
+	copy(s.fingerprint.sum[:], r.Take(fingerprintHashes[s.fingerprint.hash].size))
 
-	n := r.uint8()
-	r.require(n == 1 || n == 2)
+	n := r.Uint8()
+	r.Require(n == 1 || n == 2)
 	m.decodeGeneration(&r, s.id, &s.current)
-	if n == 2 && !r.bad {
+	if n == 2 && r.OK() {
 		m.decodeGeneration(&r, s.id, &s.previous)
-		r.require(s.previous.number != s.current.number)
+		r.Require(s.previous.number != s.current.number)
 	}
 
-	n = r.uint8()
-	selected := r.uint8()
-	r.require(n <= MaxPaths && (selected == noPath || selected < n))
-	for i := 0; i < int(n) && !r.bad; i++ {
+	n = r.Uint8()
+	selected := r.Uint8()
+	r.Require(n <= MaxPaths && (selected == noPath || selected < n))
+	for i := 0; i < int(n) && r.OK(); i++ {
 		s.decodePath(&r, &s.paths[i])
 		for j := range i {
-			r.require(s.paths[j].addr != s.paths[i].addr || s.paths[j].generation != s.paths[i].generation)
+			r.Require(s.paths[j].addr != s.paths[i].addr || s.paths[j].generation != s.paths[i].generation)
 		}
 	}
-	keys := r.uint8()
-	r.require(keys <= 1)
-	if r.bad {
+	keys := r.Bool()
+	if !r.OK() {
 		return nil, ErrCheckpoint
 	}
 	if selected != noPath {
 		s.selected = int(selected)
 	}
-	if keys == 1 {
+	if keys {
 		if err := s.decodeContexts(&r, o.Skip); err != nil {
 			return nil, err
 		}
 	}
-	if len(r.b) != 0 {
+	if r.End() != nil {
 		s.forget()
 		return nil, ErrCheckpoint
 	}
@@ -386,28 +373,26 @@ func (s *Session) takeOver(now int64) {
 
 func (m *Mux) decodeGeneration(r *reader, id SessionID, g *generation) {
 	g.used = true
-	g.number = r.uint8()
-	g.local.Ufrag = string(r.take(ufragLen))
-	g.local.Pwd = r.string()
-	r.require(iceChars(g.local.Pwd, 22))
-	if r.bad {
+	g.number = r.Uint8()
+	g.local.Ufrag = string(r.Take(ufragLen))
+	g.local.Pwd = r.Name()
+	r.Require(iceChars(g.local.Pwd, 22))
+	if !r.OK() {
 		return
 	}
 	// The MAC shows that the ufrag is the cluster's, and it must be this session's:
 	// it is what clients will send.
 	f, ok := m.ufrags.parse([]byte(g.local.Ufrag))
-	r.require(ok && f.session == id && f.generation == g.number)
-	known := r.uint8()
-	r.require(known <= 1)
-	if known == 1 && !r.bad {
-		ufrag, pwd := r.string(), r.string()
-		r.require(iceChars(ufrag, 4) && iceChars(pwd, 22))
-		if r.bad {
+	r.Require(ok && f.session == id && f.generation == g.number)
+	if r.Bool() {
+		ufrag, pwd := r.Name(), r.Name()
+		r.Require(iceChars(ufrag, 4) && iceChars(pwd, 22))
+		if !r.OK() {
 			return
 		}
 		g.setRemote(ufrag, pwd)
 	}
-	if !r.bad {
+	if r.OK() {
 		g.localKey = stun.NewKey(g.local.Pwd)
 	}
 }
@@ -415,24 +400,24 @@ func (m *Mux) decodeGeneration(r *reader, id SessionID, g *generation) {
 func (s *Session) decodePath(r *reader, p *path) {
 	now := s.mux.now
 	p.used = true
-	p.generation = r.uint8()
-	flags := r.uint8()
-	r.require(flags <= flagValid)
+	p.generation = r.Uint8()
+	flags := r.Uint8()
+	r.Require(flags <= flagValid)
 	p.valid = flags&flagValid != 0
-	remote := r.addr()
-	p.addr.Remote = netip.AddrPortFrom(remote, r.uint16())
-	p.addr.Local = r.addr()
-	p.remote = r.uint32()
+	remote := r.Addr()
+	p.addr.Remote = netip.AddrPortFrom(remote, r.Uint16())
+	p.addr.Local = r.Addr()
+	p.remote = r.Uint32()
 	p.heard = r.age(now)
 	p.consent = r.age(now)
-	p.rtt = int64(r.uint64() & (1<<62 - 1))
+	p.rtt = int64(r.Uint64() & (1<<62 - 1))
 	p.made = now
 	p.priority = pairPriority(s.mux.localPriority(p.addr.Local), p.remote)
-	r.require(remote.IsValid() && s.generationOf(p) != nil)
+	r.Require(remote.IsValid() && s.generationOf(p) != nil)
 }
 
 func (s *Session) decodeContexts(r *reader, skip uint64) error {
-	send, rest, err := srtp.Restore(r.b, skip)
+	send, rest, err := srtp.Restore(r.Rest(), skip)
 	if err != nil {
 		return ErrCheckpoint
 	}
@@ -444,7 +429,7 @@ func (s *Session) decodeContexts(r *reader, skip uint64) error {
 		}
 		return ErrCheckpoint
 	}
-	r.b = rest
+	r.Reader = plain.Read(rest)
 	s.setContexts(send, recv)
 	return nil
 }
@@ -456,60 +441,11 @@ func isSender(c *srtp.Context) bool {
 	return errors.Is(err, srtp.ErrShort)
 }
 
-// reader takes fields off the front of a checkpoint. After the first field that is
-// not there or not right, everything is zero and bad.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) take(n int) []byte {
-	if r.bad || len(r.b) < n {
-		r.bad = true
-		return nil
-	}
-	v := r.b[:n]
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) uint(n int) (v uint64) {
-	for _, c := range r.take(n) {
-		v = v<<8 | uint64(c)
-	}
-	return v
-}
-
-func (r *reader) uint8() uint8   { return uint8(r.uint(1)) }
-func (r *reader) uint16() uint16 { return uint16(r.uint(2)) }
-func (r *reader) uint32() uint32 { return uint32(r.uint(4)) }
-func (r *reader) uint64() uint64 { return r.uint(8) }
-
-func (r *reader) require(ok bool) { r.bad = r.bad || !ok }
+// reader knows the parts of a checkpoint.
+type reader struct{ plain.Reader }
 
 // age reads a relative time as an absolute one. Whatever is older than a day is as
 // good as a day old.
 func (r *reader) age(now int64) int64 {
-	return now - int64(min(r.uint64(), uint64(24*3600*second)))
-}
-
-func (r *reader) string() string { return string(r.take(int(r.uint8()) + 1)) }
-
-func (r *reader) addr() netip.Addr {
-	switch r.uint8() {
-	case 0:
-		return netip.Addr{}
-	case 4:
-		if v := r.take(4); v != nil {
-			return netip.AddrFrom4([4]byte(v))
-		}
-	case 16:
-		if v := r.take(16); v != nil {
-			a := netip.AddrFrom16([16]byte(v))
-			r.require(!a.Is4In6())
-			return a
-		}
-	}
-	r.bad = true
-	return netip.Addr{}
+	return now - int64(min(r.Uint64(), uint64(24*3600*second)))
 }

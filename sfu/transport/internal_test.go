@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bytes"
 	"crypto/sha512"
 	"encoding/hex"
 	"math/rand/v2"
@@ -171,12 +170,3 @@ func TestBucket(t *testing.T) {
 }
 
 func newBucketZero() *bucket { return &bucket{} }
-
-func TestReaderStopsAtFirstError(t *testing.T) {
-	r := reader{b: bytes.Repeat([]byte{1}, 10)}
-	r.uint64()
-	r.uint32()
-	if !r.bad || r.uint8() != 0 || r.take(0) != nil {
-		t.Error("reads on behind an error")
-	}
-}
