@@ -176,7 +176,6 @@ type endpoint struct {
 	state     State
 	closed    bool
 	speakerID uint64
-	cname     string
 
 	sections []*section
 	own      []*publication
@@ -212,10 +211,10 @@ func newEndpoint(c *conference, id ParticipantID, now int64) (*endpoint, error) 
 	if err != nil {
 		return nil, fmt.Errorf("sfu: %w", err)
 	}
-	e := &endpoint{conf: c, id: id, sess: sess, state: StateConnecting, cname: token(10), ssrcs: make(map[uint32]bool)}
+	e := &endpoint{conf: c, id: id, sess: sess, state: StateConnecting, ssrcs: make(map[uint32]bool)}
 	fp := s.node.dtls.Fingerprint()
 	e.fingerprint = Fingerprint{Algorithm: fp.Algorithm(), Value: fp.Value()}
-	e.peer = s.router.NewPeer(sess, e.newSSRC(), e)
+	e.peer = s.router.NewPeer(sess, e.newSSRC(), token(10), e)
 	c.speakerN++
 	e.speakerID = c.speakerN
 	c.speakers[e.speakerID] = e
@@ -308,7 +307,7 @@ func (e *endpoint) addSlots(k Kind, n int) {
 		}
 		r := random64()
 		s.leg = e.peer.NewLeg(forward.LegConfig{
-			MID: s.mid, Kind: fk, SSRC: s.ssrc, RTXSSRC: s.rtx, CNAME: e.cname, Start: uint16(r & 0x7fff), Timestamp: uint32(r >> 32),
+			MID: s.mid, Kind: fk, SSRC: s.ssrc, RTXSSRC: s.rtx, Start: uint16(r & 0x7fff), Timestamp: uint32(r >> 32),
 		})
 		e.sections = append(e.sections, s)
 	}

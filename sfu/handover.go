@@ -15,7 +15,7 @@ import (
 var ErrState = errors.New("sfu: unreadable hand-over")
 
 // handoverVersion is the first byte of a Handover.
-const handoverVersion = 1
+const handoverVersion = 2
 
 // Handover is a conference in bytes: all that another node needs to go on with it, hop-by-hop keys included. It cannot be printed
 // or marshalled by accident; Expose gives the bytes to whoever carries them to the node that takes over.
@@ -66,7 +66,6 @@ type endpointState struct {
 	ID          ParticipantID
 	Session     transport.SessionID
 	State       State
-	CNAME       string
 	SpeakerID   uint64
 	Number      int
 	Offered     int
@@ -117,7 +116,6 @@ func (s *conferenceState) code(c *plain.Coder) {
 		plain.Text(c, &e.ID)
 		plain.Int(c, &e.Session)
 		plain.Int(c, &e.State)
-		plain.Text(c, &e.CNAME)
 		plain.Int(c, &e.SpeakerID)
 		plain.Int(c, &e.Number)
 		plain.Int(c, &e.Offered)
@@ -185,7 +183,7 @@ func (c *conference) state(mode HandoverMode, now int64) conferenceState {
 		}
 		cp := e.sess.Checkpoint(now)
 		es := endpointState{
-			ID: e.id, Session: e.sess.ID(), State: e.state, CNAME: e.cname, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
+			ID: e.id, Session: e.sess.ID(), State: e.state, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
 			Outstanding: e.outstanding, Dirty: e.dirty, Restart: e.restart, Certificate: e.fingerprint, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
 			Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Wants: e.wants,
 		}
@@ -382,11 +380,11 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
 	e := &endpoint{
-		conf: c, id: es.ID, sess: sess, state: es.State, cname: es.CNAME, speakerID: es.SpeakerID, number: es.Number,
+		conf: c, id: es.ID, sess: sess, state: es.State, speakerID: es.SpeakerID, number: es.Number,
 		outstanding: es.Outstanding, dirty: es.Dirty, restart: es.Restart, offered: es.Offered, fingerprint: es.Certificate, wants: es.Wants,
 		ssrcs: make(map[uint32]bool),
 	}
-	e.peer = c.shard.router.NewPeer(sess, es.Peer.LocalSSRC, e)
+	e.peer = c.shard.router.NewPeer(sess, es.Peer.LocalSSRC, es.Peer.CNAME, e)
 	c.endpoints[e.id] = e
 	c.speakers[e.speakerID] = e
 	if es.Ufrag != "" {

@@ -45,7 +45,7 @@ func (s *section) describe(e *endpoint) Section {
 		d.Codecs, d.Extensions = videoCodecs, videoExtensions
 	}
 	if s.leg != nil {
-		d.Direction, d.SSRC, d.RTXSSRC, d.CNAME, d.StreamID = SendOnly, s.ssrc, s.rtx, e.cname, "slot-"+s.mid
+		d.Direction, d.SSRC, d.RTXSSRC, d.CNAME, d.StreamID = SendOnly, s.ssrc, s.rtx, e.peer.CNAME(), "slot-"+s.mid
 		return d
 	}
 	if s.kind == Video {

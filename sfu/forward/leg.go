@@ -13,7 +13,6 @@ type LegConfig struct {
 	Kind    rtp.Kind
 	SSRC    uint32
 	RTXSSRC uint32
-	CNAME   string
 	// Start is the first sequence number, below 2^15 so that a receiver that misses the first packets guesses the rollover
 	// counter right (RFC 3711 §3.3.1). Timestamp is the first timestamp.
 	Start     uint16
@@ -48,7 +47,6 @@ type Leg struct {
 	peer   *Peer
 	kind   rtp.Kind
 	mid    []byte
-	cname  string
 	ssrc   uint32
 	rtx    uint32
 	codecs []CodecMap
@@ -92,7 +90,7 @@ type resent struct {
 func (p *Peer) NewLeg(cfg LegConfig) *Leg {
 	start := int64(cfg.Start & 0x7fff)
 	l := &Leg{
-		peer: p, kind: cfg.Kind, mid: []byte(cfg.MID), cname: cfg.CNAME, ssrc: cfg.SSRC, rtx: cfg.RTXSSRC,
+		peer: p, kind: cfg.Kind, mid: []byte(cfg.MID), ssrc: cfg.SSRC, rtx: cfg.RTXSSRC,
 		highest: start, lastTS: cfg.Timestamp, repairSeq: start,
 	}
 	p.legs = append(p.legs, l)

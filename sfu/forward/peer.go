@@ -23,6 +23,7 @@ type Peer struct {
 	in        []inbound
 	legs      []*Leg
 	localSSRC uint32 // sender of our feedback
+	cname     string // of our SSRCs, all of them
 	rtt       int64  // last measured, 0: unknown
 
 	transportSeq uint16             // transport-wide sequence number of what we send to it
@@ -42,9 +43,10 @@ type inbound struct {
 	layer  *Layer // what it belongs to while layer.bound; what it belonged to, later
 }
 
-// NewPeer makes the media side of s. localSSRC names the sender of the feedback to it.
-func (r *Router) NewPeer(s *transport.Session, localSSRC uint32, user any) *Peer {
-	p := &Peer{User: user, router: r, sess: s, localSSRC: localSSRC, timer: -1, in: make([]inbound, 0, 8)}
+// NewPeer makes the media side of s. localSSRC names the sender of the feedback to it, cname ties that and the SSRC of every leg
+// together (RFC 3550 §6.5.1).
+func (r *Router) NewPeer(s *transport.Session, localSSRC uint32, cname string, user any) *Peer {
+	p := &Peer{User: user, router: r, sess: s, localSSRC: localSSRC, cname: cname, timer: -1, in: make([]inbound, 0, 8)}
 	s.User = p
 	r.peers[p] = struct{}{}
 	return p
@@ -52,6 +54,9 @@ func (r *Router) NewPeer(s *transport.Session, localSSRC uint32, user any) *Peer
 
 // Session returns the transport.
 func (p *Peer) Session() *transport.Session { return p.sess }
+
+// CNAME returns the name that the node goes by to this peer.
+func (p *Peer) CNAME() string { return p.cname }
 
 // SetExtensions says which header extensions the session uses.
 func (p *Peer) SetExtensions(e Extensions) { p.ext = e }

@@ -8,6 +8,9 @@ import (
 // maxRTCP bounds a compound that we make, so that it passes every path.
 const maxRTCP = 1100
 
+// maxReport is what a report without blocks takes at most, with the name that goes with it.
+const maxReport = 100
+
 // maxResend bounds what one compound may cost, however many requests are in it.
 const maxResend = 64
 
@@ -227,9 +230,9 @@ func (p *Peer) sendReports(now int64) {
 		}
 		l.srMid, l.srAt = rtcp.NTPMiddle(ntp), now
 		b = rtcp.AppendSenderReport(b, rtcp.SenderReport{SSRC: l.ssrc, NTP: ntp, RTPTime: ts, Packets: l.packets, Octets: l.octets}, nil)
-		b = rtcp.AppendSDESCNAME(b, l.ssrc, l.cname)
+		b = rtcp.AppendSDESCNAME(b, l.ssrc, p.cname)
 		r.Counters.ReportsOut++
-		if len(b) > maxRTCP-100 {
+		if len(b) > maxRTCP-maxReport {
 			p.send(b)
 			b = b[:0]
 		}
@@ -243,11 +246,12 @@ func (p *Peer) sendReports(now int64) {
 		}
 	}
 	if n > 0 {
-		if len(b)+32+24*n > maxRTCP {
+		if len(b)+24*n > maxRTCP-maxReport {
 			p.send(b)
 			b = b[:0]
 		}
 		b = rtcp.AppendReceiverReport(b, p.localSSRC, blocks[:n])
+		b = rtcp.AppendSDESCNAME(b, p.localSSRC, p.cname)
 		r.Counters.ReportsOut++
 	}
 	if len(b) > 0 {

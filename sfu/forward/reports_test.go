@@ -200,7 +200,7 @@ func TestSenderReports(t *testing.T) {
 		}
 	}
 	names := reports[*pionrtcp.SourceDescription](c)
-	if len(names) != 10 || names[0].Chunks[0].Source != 1001 || names[0].Chunks[0].Items[0].Text != "receiver" {
+	if len(names) != 10 || names[0].Chunks[0].Source != 1001 || names[0].Chunks[0].Items[0].Text != "the node" {
 		t.Errorf("names %v", names)
 	}
 	// The receiver answers 30 ms later, having kept it for 10 of them.
@@ -251,6 +251,19 @@ func TestReceiverReports(t *testing.T) {
 	a.report(&pionrtcp.SenderReport{SSRC: cameraSSRC, NTPTime: 0x1234_5678_9abc_def0})
 	at := r.now
 	r.run(sec)
+	for i, p := range a.rtcp { // no compound without a name (RFC 3550 §6.1)
+		if _, ok := p.(*pionrtcp.ReceiverReport); !ok {
+			continue
+		}
+		want := &pionrtcp.SourceDescription{Chunks: []pionrtcp.SourceDescriptionChunk{{
+			Source: 0xfeed0001, Items: []pionrtcp.SourceDescriptionItem{{Type: pionrtcp.SDESCNAME, Text: "the node"}},
+		}}}
+		if i+1 == len(a.rtcp) {
+			t.Error("a report without a name")
+		} else if d := cmp.Diff(pionrtcp.Packet(want), a.rtcp[i+1]); d != "" {
+			t.Error(d)
+		}
+	}
 	rrs := reports[*pionrtcp.ReceiverReport](a)
 	last := rrs[len(rrs)-1]
 	if len(rrs) > 3 || len(last.Reports) != 2 || last.SSRC != 0xfeed0001 {

@@ -131,7 +131,7 @@ func (r *rig) open(id int, ext forward.Extensions) *client {
 	}
 	addr := netip.AddrPortFrom(netip.MustParseAddr("198.18.1.1"), uint16(10000+id))
 	c := &client{Agent: transporttest.NewAgent(r.t, addr, serverAddr, s.Local()), r: r, sess: s}
-	c.peer = r.router.NewPeer(s, 0xfeed0000+uint32(id), c)
+	c.peer = r.router.NewPeer(s, 0xfeed0000+uint32(id), "the node", c)
 	c.peer.SetExtensions(ext)
 	r.clients[addr] = c
 	return c
@@ -394,7 +394,7 @@ func (c *client) audio(mid string, ssrc uint32) (*forward.Track, *source) {
 // slot adds a leg. Its SSRC is 1000 and a number, that of retransmissions 2000 and the number.
 func (c *client) slot(n uint32, kind rtp.Kind, codecs ...forward.CodecMap) *forward.Leg {
 	cfg := forward.LegConfig{
-		MID: "s", Kind: kind, SSRC: 1000 + n, CNAME: "receiver", Start: uint16(32760), Timestamp: math.MaxUint32 - 1000,
+		MID: "s", Kind: kind, SSRC: 1000 + n, Start: uint16(32760), Timestamp: math.MaxUint32 - 1000,
 	}
 	if kind == rtp.KindVideo {
 		cfg.RTXSSRC = 2000 + n

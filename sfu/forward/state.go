@@ -10,6 +10,7 @@ import (
 // to each other across peers. It holds no key.
 type PeerState struct {
 	LocalSSRC    uint32
+	CNAME        string
 	TransportSeq uint16
 	Extensions   Extensions
 	Inbound      []InboundState
@@ -49,7 +50,6 @@ type LayerState struct {
 type LegState struct {
 	MID             string
 	Kind            rtp.Kind
-	CNAME           string
 	SSRC, RTX       uint32
 	Codecs          []CodecMap
 	Layer           int   // of the track that is shown; -1: waits for a packet to start from
@@ -66,6 +66,7 @@ type LegState struct {
 // Code describes the state to a Coder.
 func (s *PeerState) Code(c *plain.Coder) {
 	plain.Int(c, &s.LocalSSRC)
+	plain.Text(c, &s.CNAME)
 	plain.Int(c, &s.TransportSeq)
 	e := &s.Extensions
 	for _, id := range []*uint8{
@@ -108,7 +109,6 @@ func (s *TrackState) Code(c *plain.Coder) {
 func (s *LegState) Code(c *plain.Coder) {
 	plain.Text(c, &s.MID)
 	plain.Int(c, &s.Kind)
-	plain.Text(c, &s.CNAME)
 	plain.Int(c, &s.SSRC)
 	plain.Int(c, &s.RTX)
 	plain.List(c, &s.Codecs, codeCodec)
@@ -148,7 +148,7 @@ func since(age, now int64) int64 {
 
 // State returns the peer's state.
 func (p *Peer) State() PeerState {
-	s := PeerState{LocalSSRC: p.localSSRC, TransportSeq: p.transportSeq, Extensions: p.ext}
+	s := PeerState{LocalSSRC: p.localSSRC, CNAME: p.cname, TransportSeq: p.transportSeq, Extensions: p.ext}
 	for _, in := range p.in {
 		for i, t := range p.tracks {
 			if in.layer.track == t && in.layer.bound {
@@ -226,7 +226,7 @@ func (p *Peer) RestoreTrack(s TrackState, cfg TrackConfig, now int64) (*Track, b
 // State returns the leg's state.
 func (l *Leg) State(now int64) LegState {
 	s := LegState{
-		MID: string(l.mid), Kind: l.kind, CNAME: l.cname, SSRC: l.ssrc, RTX: l.rtx, Codecs: l.codecs, Layer: -1,
+		MID: string(l.mid), Kind: l.kind, SSRC: l.ssrc, RTX: l.rtx, Codecs: l.codecs, Layer: -1,
 		First: l.first, Offset: l.offset, TSOffset: l.tsOffset, Highest: l.highest, LastTS: l.lastTS, Age: age(l.lastAt, now), RepairSeq: l.repairSeq,
 		Packets: l.packets, Octets: l.octets,
 	}
@@ -242,7 +242,7 @@ const nackLookback = 128
 // RestoreLeg adds a leg as s describes it, showing t (nil: nothing). Every number goes on skip further: the node that had the leg
 // before may still have used those between.
 func (p *Peer) RestoreLeg(s LegState, t *Track, skip, now int64) *Leg {
-	l := p.NewLeg(LegConfig{MID: s.MID, Kind: s.Kind, SSRC: s.SSRC, RTXSSRC: s.RTX, CNAME: s.CNAME})
+	l := p.NewLeg(LegConfig{MID: s.MID, Kind: s.Kind, SSRC: s.SSRC, RTXSSRC: s.RTX})
 	l.codecs, l.packets, l.octets = s.Codecs, s.Packets, s.Octets
 	l.highest, l.lastTS, l.lastAt, l.repairSeq = s.Highest+skip, s.LastTS, since(s.Age, now), s.RepairSeq+skip
 	p.router.timers.sooner(p, now+reportInterval) // a restored session may be connected already, and never say so
