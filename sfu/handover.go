@@ -100,6 +100,7 @@ type sectionState struct {
 	Own    int // place in Own, -1: none
 	Slot   bool
 	Agreed bool
+	Later  bool
 	Shows  TrackID
 	Leg    forward.LegState
 }
@@ -146,6 +147,7 @@ func (s *conferenceState) code(c *plain.Coder) {
 			plain.Text(c, &x.Source)
 			plain.Int(c, &x.Own)
 			c.Bool(&x.Agreed)
+			c.Bool(&x.Later)
 			plain.Text(c, &x.Shows)
 			if c.Bool(&x.Slot); x.Slot {
 				x.Leg.Code(c)
@@ -200,7 +202,7 @@ func (c *conference) state(mode HandoverMode, now int64) conferenceState {
 			es.Own = append(es.Own, ps)
 		}
 		for _, s := range e.sections {
-			x := sectionState{MID: s.mid, Kind: s.kind, Source: s.source, Own: -1, Agreed: s.agreed}
+			x := sectionState{MID: s.mid, Kind: s.kind, Source: s.source, Own: -1, Agreed: s.agreed, Later: s.later}
 			if i, ok := own[s.pub]; ok && s.pub != nil {
 				x.Own = i
 			}
@@ -335,7 +337,7 @@ func (s *shard) restore(st *conferenceState, old *conference, opts ImportOptions
 		es := &st.Endpoints[i]
 		e := c.endpoints[es.ID]
 		for _, x := range es.Sections {
-			sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed}
+			sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed, later: x.Later}
 			if x.Slot {
 				var t *forward.Track
 				if p := c.publications[x.Shows]; p != nil {

@@ -89,3 +89,58 @@ func TestHandoverOfNegotiation(t *testing.T) {
 		}
 	}
 }
+
+// A publication that took a section up while an offer was outstanding is not what the answer to that offer speaks of, on whichever
+// node it arrives: it opens with the next one.
+func TestHandoverOfLaterPublication(t *testing.T) {
+	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
+	f, g := start(t, secret), start(t, secret)
+	a := f.join("a", mic)
+	a.answer(1)
+	if err := a.Restart(f.ctx); err != nil {
+		t.Fatal(err)
+	}
+	outstanding := a.offer(2)
+	if err := a.Unpublish(f.ctx, a.track(sfu.Microphone)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Publish(f.ctx, mic); err != nil {
+		t.Fatal(err)
+	}
+	h, err := f.node.Conference("room").Export(f.ctx, sfu.Freeze)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := g.node.Import(g.ctx, h, sfu.ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, err := s.Activate(g.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	codec := func() string {
+		t.Helper()
+		all, err := g.node.Conferences(g.ctx)
+		if err != nil || len(all) != 1 || len(all[0].Endpoints) != 1 || len(all[0].Endpoints[0].Tracks) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		return all[0].Endpoints[0].Tracks[0].Codec // none before it is open
+	}
+	if err := ends["a"].Answer(g.ctx, 2, accept(outstanding)); err != nil {
+		t.Fatal(err)
+	}
+	if got := codec(); got != "" {
+		t.Errorf("opened as %q by the answer to an offer that was made before it", got)
+	}
+	offers := g.all("a", sfu.EventOffer)
+	if len(offers) != 1 || offers[0].Offer.Number != 3 {
+		t.Fatalf("%+v", offers)
+	}
+	if err := ends["a"].Answer(g.ctx, 3, accept(offers[0].Offer)); err != nil {
+		t.Fatal(err)
+	}
+	if got := codec(); got != "opus" {
+		t.Errorf("opened as %q by its own answer", got)
+	}
+}
