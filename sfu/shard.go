@@ -207,9 +207,6 @@ func (s *shard) Live(t *forward.Track) {
 	p.owner.conf.emit(Event{Participant: p.owner.id, Type: EventTrackLive, Track: p.id})
 }
 
-// Ended implements forward.Observer. The publication stays until its owner withdraws it: a BYE is no more than a hint.
-func (s *shard) Ended(*forward.Track) {}
-
 // State implements forward.Observer.
 func (s *shard) State(p *forward.Peer, st transport.State) {
 	e := p.User.(*endpoint)

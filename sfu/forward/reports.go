@@ -35,7 +35,7 @@ func (r *Router) RTCP(s *transport.Session, compound []byte, now int64) {
 		case rtcp.TypePayloadFeedback:
 			p.onPayloadFeedback(it.Packet, now)
 		case rtcp.TypeBYE:
-			p.onGoodbye(it.Packet)
+			p.onGoodbye(it.Packet, now)
 		case rtcp.TypeSDES:
 			// the answer has said who it is
 		default:
@@ -172,7 +172,9 @@ func (p *Peer) onKeyRequest(ssrc uint32, now int64) {
 	l.track.RequestKey(now)
 }
 
-func (p *Peer) onGoodbye(pkt rtcp.Packet) {
+// onGoodbye takes layers for stopped at once: libwebrtc says goodbye to a simulcast layer that it pauses. Legs
+// that show them go on with the best one left, from its key frame, which is asked for. The publication is its owner's to end.
+func (p *Peer) onGoodbye(pkt rtcp.Packet, now int64) {
 	bye, ok := rtcp.ParseBYE(pkt)
 	if !ok {
 		p.router.Counters.MalformedRTCP++
@@ -183,21 +185,14 @@ func (p *Peer) onGoodbye(pkt rtcp.Packet) {
 		if l == nil {
 			continue
 		}
-		l.lastAt = 0 // not chosen any more; the owner ends the track
-		if l.track.silent() {
-			p.router.obs.Ended(l.track)
+		l.lastAt, l.keyWanted = 0, false // until a newer packet comes
+		for _, leg := range l.track.legs {
+			if leg.shows(l) {
+				l.track.RequestKey(now)
+				break
+			}
 		}
 	}
-}
-
-// silent says whether no layer of the track is being received.
-func (t *Track) silent() bool {
-	for _, l := range t.layers {
-		if l.lastAt != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // sendFeedback reports the arrival of the peer's packets.

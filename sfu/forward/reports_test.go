@@ -313,6 +313,7 @@ func TestReportsOfManyLegs(t *testing.T) {
 	}
 }
 
+// A goodbye ends a layer at once, whatever else of it is still under way, and the next one is asked for its key frame.
 func TestGoodbye(t *testing.T) {
 	r := newRig(t)
 	a, c := r.join(1, theirs), r.join(2, ours)
@@ -321,17 +322,32 @@ func TestGoodbye(t *testing.T) {
 	for _, x := range s {
 		x.push(key("x"))
 	}
+	r.run(600 * ms) // the rate limit of key frames
+	late := s[2].next(delta("late"))
+	s[2].push(delta("x"))
 	c.take()
-	a.report(&pionrtcp.Goodbye{Sources: []uint32{s[2].ssrc, 42}})
-	s[1].push(key("h")) // the next one takes over at once
-	if d := cmp.Diff([]string{"h"}, texts(c.take())); d != "" || len(r.ended) != 0 {
+	a.pli()
+	a.report(&pionrtcp.Goodbye{Sources: []uint32{s[0].ssrc, 42}})
+	if p := a.pli(); p != 0 {
+		t.Errorf("%d PLI for a layer that nobody is shown", p)
+	}
+	a.report(&pionrtcp.Goodbye{Sources: []uint32{s[2].ssrc}})
+	if p := a.pliOf(s[1].ssrc); p != 1 {
+		t.Errorf("%d PLI to the next layer", p)
+	}
+	a.deliver(late) // what was under way does not bring it back
+	s[1].push(key("h"))
+	s[1].push(delta("h1"))
+	if d := cmp.Diff([]string{"late", "h", "h1"}, texts(c.take())); d != "" {
 		t.Error(d)
 	}
-	a.report(&pionrtcp.Goodbye{Sources: []uint32{s[0].ssrc, s[1].ssrc}})
-	if len(r.ended) != 1 || r.ended[0] != track {
-		t.Errorf("%d ended", len(r.ended))
+	r.run(sec)
+	a.pli()
+	a.report(&pionrtcp.Goodbye{Sources: []uint32{s[1].ssrc}})
+	if p := a.pli(); p != 0 {
+		t.Errorf("%d PLI although no layer is left", p)
 	}
-	s[0].push(key("q")) // it was a hint
+	s[0].push(key("q")) // it goes on after all
 	if d := cmp.Diff([]string{"q"}, texts(c.take())); d != "" {
 		t.Error(d)
 	}

@@ -56,8 +56,8 @@ type rig struct {
 	null    bool // datagrams are forgotten
 	n       int  // datagrams out
 
-	live, ended []*forward.Track
-	states      []transport.State
+	live   []*forward.Track
+	states []transport.State
 }
 
 type datagram struct {
@@ -80,7 +80,6 @@ func (r *rig) Commit(n int, p udp.Path) {
 }
 
 func (r *rig) Live(t *forward.Track)                        { r.live = append(r.live, t) }
-func (r *rig) Ended(t *forward.Track)                       { r.ended = append(r.ended, t) }
 func (r *rig) State(_ *forward.Peer, state transport.State) { r.states = append(r.states, state) }
 
 func newRig(t testing.TB) *rig { return newRigWith(t, 4096) }

@@ -35,8 +35,6 @@ const (
 type Observer interface {
 	// Live is called when the first packet of a track has arrived.
 	Live(t *Track)
-	// Ended is called when a publisher says goodbye to a track's last stream (RTCP BYE).
-	Ended(t *Track)
 	// State is called when a session's transport changes its state.
 	State(p *Peer, st transport.State)
 }
@@ -152,7 +150,9 @@ func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint6
 	r.Counters.BytesIn += uint64(len(b.Bytes()))
 	l.packets++
 	l.bytes += uint64(len(b.Bytes()))
-	l.lastAt = now
+	if status == rtcp.New { // a late one does not show that the stream goes on
+		l.lastAt = now
+	}
 	if !t.live {
 		t.live = true
 		r.obs.Live(t)
