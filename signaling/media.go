@@ -32,8 +32,10 @@ func (s *Service) Event(e sfu.Event) {
 		sess.tell(describeSlots(e.Slots))
 	case sfu.EventState:
 		sess.tell(&wire.Media{State: wire.MediaState(e.State.String())})
-		if e.State == sfu.StateClosed { // not by this session, or it would have ended before
-			go sess.end(ending{reason: wire.LeftError, code: wire.CloseExpired, text: "media ended"}) // waited for by Close, through gone
+		if e.State == sfu.StateClosed {
+			// Not by this session, or it would have ended before: the client has closed its peer connection. Whether its connection
+			// to us lives or may still be resumed, a transport that is closed never comes back, so this is how the client leaves.
+			go sess.end(ending{reason: wire.LeftLeave, code: wire.CloseExpired, text: "media closed by the client"}) // waited for by Close, through gone
 		}
 	case sfu.EventTrackLive:
 		if t := sess.track(string(e.Track)); t != nil && !t.Live {

@@ -421,23 +421,44 @@ func TestMediaEvents(t *testing.T) {
 	w.svc.Event(sfu.Event{Conference: w.room, Type: sfu.EventOffer, Participant: "p_unknown", Offer: &sfu.Offer{}})
 }
 
-// An endpoint that ends by itself takes its session along.
-func TestMediaEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, nil)
-		a, b := w.member("Ada", true), w.member("Bo", false)
-		b.endpoint().State(sfu.StateClosed)
-		synctest.Wait()
-		if s := see[*wire.Media](b).State; s != wire.MediaClosed {
-			t.Errorf("state %s", s)
-		}
-		if b.closing == nil || b.closing.Code != wire.CloseExpired {
-			t.Errorf("closing %+v", b.closing)
-		}
-		if r := see[*wire.Left](a).Reason; r != wire.LeftError {
-			t.Errorf("reason %s", r)
-		}
-	})
+// A client that closes its peer connection has left, and gets its seat back neither by its connection nor by another.
+func TestMediaClosedByClient(t *testing.T) {
+	for name, connected := range map[string]bool{"connected": true, "within the resume window": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nil)
+				a, b := w.member("Ada", true), w.member("Bo", false)
+				endpoint := b.endpoint()
+				if !connected {
+					b.disconnect()
+					time.Sleep(window / 2)
+				}
+				endpoint.State(sfu.StateClosed)
+				synctest.Wait()
+				if connected {
+					if s := see[*wire.Media](b).State; s != wire.MediaClosed {
+						t.Errorf("state %s", s)
+					}
+					if b.closing == nil || b.closing.Code != wire.CloseExpired {
+						t.Errorf("closing %+v", b.closing)
+					}
+				}
+				if l := see[*wire.Left](a); l.Reason != wire.LeftLeave || l.Participant != b.join.Participant {
+					t.Errorf("left %+v", l)
+				}
+				if b.endpoint() != nil {
+					t.Error("the endpoint lives on")
+				}
+				w.connect().refused(wire.SessionGone, b.resumption(0))
+				time.Sleep(2 * window)
+				synctest.Wait()
+				unseen[*wire.Left](a)
+				if st := w.svc.Stats(); st.Expired != 0 || st.Sessions != 1 {
+					t.Errorf("%+v", st)
+				}
+			})
+		})
+	}
 }
 
 func TestAnswer(t *testing.T) {

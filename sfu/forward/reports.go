@@ -172,8 +172,8 @@ func (p *Peer) onKeyRequest(ssrc uint32, now int64) {
 	l.track.RequestKey(now)
 }
 
-// onGoodbye takes layers for stopped at once: libwebrtc says goodbye to a simulcast layer that it pauses. Legs
-// that show them go on with the best one left, from its key frame, which is asked for. The publication is its owner's to end.
+// onGoodbye takes layers for stopped at once: libwebrtc says goodbye to a simulcast layer that it pauses. Legs that show them go on
+// with the best one left, from its key frame, which is asked for. The publication is its owner's to end.
 func (p *Peer) onGoodbye(pkt rtcp.Packet, now int64) {
 	bye, ok := rtcp.ParseBYE(pkt)
 	if !ok {

@@ -191,7 +191,7 @@ type LeftReason string
 
 // The reasons to be gone.
 const (
-	LeftLeave   LeftReason = "leave"   // left of own accord
+	LeftLeave   LeftReason = "leave"   // left of own accord, by request or by closing its media
 	LeftExpired LeftReason = "expired" // the socket was lost and not resumed in time
 	LeftRemoved LeftReason = "removed" // removed by a host or an administrator
 	LeftError   LeftReason = "error"   // ended by the server because of a fault
