@@ -2,7 +2,9 @@ package sfu
 
 import (
 	"context"
+	"errors"
 	"sort"
+	"sync"
 
 	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/speaker"
@@ -19,48 +21,57 @@ func (c *Conference) ID() string { return c.id }
 
 // Join adds an endpoint. Its first offer comes as an event.
 func (c *Conference) Join(ctx context.Context, opts JoinOptions) (*Endpoint, error) {
-	var e *endpoint
-	err := c.node.shard.do(ctx, func(now int64) error {
-		s := c.node.shard
-		conf := s.conferences[c.id]
-		if conf == nil {
-			conf = newConference(s, c.id)
-		}
-		var err error
-		if e, err = conf.join(opts, now); err != nil {
-			return err
-		}
-		s.conferences[c.id] = conf
-		return nil
-	})
+	conf, err := c.node.enter(ctx, c.id, true)
 	if err != nil {
 		return nil, err
 	}
-	return &Endpoint{node: c.node, e: e}, nil
+	defer conf.leave()
+	e, err := conf.join(opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Endpoint{e: e}, nil
 }
 
 // Close ends the conference: every endpoint is closed.
 func (c *Conference) Close(ctx context.Context) error {
-	return c.node.shard.do(ctx, func(now int64) error {
-		if conf := c.node.shard.conferences[c.id]; conf != nil {
-			conf.close(now)
-		}
+	conf, err := c.node.enter(ctx, c.id, false)
+	if errors.Is(err, ErrNotFound) {
 		return nil
-	})
+	}
+	if err != nil {
+		return err
+	}
+	defer conf.leave()
+	conf.close()
+	return nil
 }
 
-// conference belongs to its shard's thread.
+// conference is what is true of a conference, whichever shards carry its media. Its lock covers all of it, the endpoints and
+// publications included, but what is said to be a shard's.
 type conference struct {
-	shard        *shard
-	id           string
+	node *Node
+	id   string
+
+	mu           sync.Mutex
 	endpoints    map[ParticipantID]*endpoint
 	publications map[TrackID]*publication
 
-	detector *speaker.Detector
+	detector speaker.Detector
 	speakers map[uint64]*endpoint // by the id that the detector knows
 	speakerN uint64
+	heardAt  int64 // the last level
+	lookedAt int64 // the last look for the speaker
 
 	away bool // another node has it: this one stands by for it, or has given it up. Nothing is said of it here.
+	over bool // it is in the node's table no more
+}
+
+func newConference(n *Node, id string) *conference {
+	return &conference{
+		node: n, id: id, endpoints: make(map[ParticipantID]*endpoint), publications: make(map[TrackID]*publication),
+		speakers: make(map[uint64]*endpoint),
+	}
 }
 
 // emit queues an event of the conference.
@@ -69,15 +80,32 @@ func (c *conference) emit(e Event) {
 		return
 	}
 	e.Conference = c.id
-	c.shard.node.emit(e)
+	c.node.mail.put(e)
+}
+
+// shards calls f on the thread of each shard with the endpoints that live there. The first error ends it.
+func (c *conference) shards(f func(s *shard, es []*endpoint, now int64) error) error {
+	on := make(map[*shard][]*endpoint)
+	for _, e := range c.endpoints {
+		on[e.shard] = append(on[e.shard], e)
+	}
+	for s, es := range on {
+		if err := s.call(func(now int64) error { return f(s, es, now) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // freeze stops the conference for good: another node goes on with it.
 func (c *conference) freeze() {
 	c.away = true
-	for _, e := range c.endpoints {
-		e.sess.Freeze()
-	}
+	_ = c.shards(func(_ *shard, es []*endpoint, _ int64) error { // only a shard that has ended fails, and that one sends nothing
+		for _, e := range es {
+			e.sess.Freeze()
+		}
+		return nil
+	})
 }
 
 // publication is what a participant publishes: it is asked for, then offered, then answered, and then has a forward.Track.
@@ -88,108 +116,138 @@ type publication struct {
 	codecs    []Codec
 	simulcast bool
 	muted     bool
+	live      bool
 	section   *section
-	media     *forward.Track // nil before the answer
+	media     *forward.Track // nil before the answer; what it does is its shard's
 }
 
-func (c *conference) join(opts JoinOptions, now int64) (*endpoint, error) {
+func (c *conference) join(opts JoinOptions) (*endpoint, error) {
 	if c.away {
 		return nil, ErrAway
 	}
 	if _, ok := c.endpoints[opts.Participant]; ok {
 		return nil, ErrConflict
 	}
-	if len(c.endpoints) >= c.shard.node.cfg.MaxEndpoints {
+	if len(c.endpoints) >= c.node.cfg.MaxEndpoints {
 		return nil, ErrTooMany
 	}
-	e, err := newEndpoint(c, opts.Participant, now)
-	if err != nil {
+	c.speakerN++
+	e := &endpoint{
+		conf: c, id: opts.Participant, state: StateConnecting, ssrcs: make(map[uint32]bool), speakerID: c.speakerN,
+		fingerprint: c.node.fingerprint,
+	}
+	if err := e.begin(opts); err != nil {
+		for _, p := range e.own {
+			delete(c.publications, p.id)
+		}
 		return nil, err
 	}
-	for _, p := range opts.Publish {
-		if _, err := e.publish(p); err != nil {
-			e.sess.Close()
-			e.peer.Close(now)
-			delete(c.speakers, e.speakerID)
-			for id, p := range c.publications {
-				if p.owner == e {
-					delete(c.publications, id)
-				}
-			}
-			return nil, err
-		}
-	}
 	c.endpoints[e.id] = e
-	e.addSlots(Audio, slotPool)
-	e.addSlots(Video, slotPool)
+	c.speakers[e.speakerID] = e
 	e.dirty = true
-	e.offer(now)
+	e.offer()
 	return e, nil
 }
 
-func (c *conference) remove(e *endpoint, now int64) {
-	if c.endpoints[e.id] != e {
-		return
-	}
+func (c *conference) remove(e *endpoint) {
 	delete(c.endpoints, e.id)
-	for id, p := range c.publications {
-		if p.owner == e {
-			delete(c.publications, id)
-			c.unpublished(p, now)
-		}
+	for _, p := range e.own {
+		delete(c.publications, p.id)
+		c.unpublished(p)
 	}
 	delete(c.speakers, e.speakerID)
-	if len(c.endpoints) == 0 {
-		delete(c.shard.conferences, c.id)
-	}
 }
 
-func (c *conference) close(now int64) {
+func (c *conference) close() {
 	for _, e := range c.endpoints {
-		e.close(now)
+		e.close()
 	}
 }
 
 // unpublished frees the slots that showed p and lets those who wait have them.
-func (c *conference) unpublished(p *publication, now int64) {
+func (c *conference) unpublished(p *publication) {
 	var showing []*endpoint
 	for _, e := range c.endpoints {
 		if e.forget(p.id) {
 			showing = append(showing, e)
 		}
 	}
-	if p.media != nil {
-		p.media.Close(now)
+	if t := p.media; t != nil {
 		p.media = nil
+		p.owner.shard.post(t.Close)
 	}
 	for _, e := range showing {
-		e.bind(now)
+		e.bind()
 	}
 }
 
 // published lets everybody who wants p have it.
-func (c *conference) published(p *publication, now int64) {
+func (c *conference) published(p *publication) {
 	for _, e := range c.endpoints {
 		if e.wantsTrack(p.id) {
-			e.bind(now)
+			e.bind()
 		}
 	}
 }
 
-// findSpeaker looks who speaks and says so when that changed.
-func (c *conference) findSpeaker(now int64) {
-	if c.away {
-		return
+// wentLive says that the first packet of p has arrived.
+func (c *conference) wentLive(p *publication) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.publications[p.id] == p && !p.live {
+		p.live = true
+		c.emit(Event{Participant: p.owner.id, Type: EventTrackLive, Track: p.id})
 	}
+}
+
+// moved takes the state of e's transport.
+func (c *conference) moved(e *endpoint, to State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.endpoints[e.id] == e && e.state != to {
+		e.state = to
+		c.emit(Event{Participant: e.id, Type: EventState, State: to})
+	}
+}
+
+// hear takes levels in.
+func (c *conference) hear(levels []level) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range levels {
+		l := &levels[i]
+		if l.remove || c.speakers[l.id] == nil {
+			c.detector.Remove(l.id)
+			continue
+		}
+		c.detector.Level(l.id, l.loud, l.voice, l.at)
+		c.heardAt = max(c.heardAt, l.at)
+	}
+	c.lookedAt = 0 // look now
+}
+
+// findSpeaker looks who speaks and says so when that changed. It returns false when nothing can change before somebody is heard again.
+func (c *conference) findSpeaker(now int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.over:
+		return false
+	case c.away:
+		return now-c.heardAt < speakerSilence
+	case now-c.lookedAt < speakerInterval/2:
+		return true
+	}
+	c.lookedAt = now
 	id, changed := c.detector.Tick(now)
-	if !changed {
-		return
+	if changed {
+		ev := Event{Type: EventSpeaker}
+		if e := c.speakers[id]; e != nil {
+			ev.Speaker = e.id
+		}
+		c.emit(ev)
 	}
-	ev := Event{Type: EventSpeaker}
-	if e := c.speakers[id]; e != nil {
-		ev.Speaker = e.id
-	}
-	c.emit(ev)
+	return id != 0 || now-c.heardAt < speakerSilence
 }
 
 // ConferenceInfo describes a conference to operators.
@@ -240,21 +298,40 @@ type SlotInfo struct {
 // Conferences describes every conference, in the order of their ids.
 func (n *Node) Conferences(ctx context.Context) ([]ConferenceInfo, error) {
 	var out []ConferenceInfo
-	err := n.shard.do(ctx, func(int64) error {
-		for _, c := range n.shard.conferences {
-			out = append(out, c.info())
+	for _, c := range n.live() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		c.mu.Lock()
+		info, err := c.info()
+		c.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		if len(info.Endpoints) > 0 {
+			out = append(out, info)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+	return out, nil
+}
+
+func (c *conference) info() (ConferenceInfo, error) {
+	info := ConferenceInfo{ID: c.id}
+	receivers := make(map[*publication]int)
+	for _, e := range c.endpoints {
+		for _, s := range e.sections {
+			if s.shows != nil {
+				receivers[s.shows]++
+			}
+		}
+	}
+	err := c.shards(func(_ *shard, es []*endpoint, _ int64) error {
+		for _, e := range es {
+			info.Endpoints = append(info.Endpoints, e.info(receivers))
 		}
 		return nil
 	})
-	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
-	return out, err
-}
-
-func (c *conference) info() ConferenceInfo {
-	info := ConferenceInfo{ID: c.id}
-	for _, e := range c.endpoints {
-		info.Endpoints = append(info.Endpoints, e.info())
-	}
 	sort.Slice(info.Endpoints, func(i, j int) bool { return info.Endpoints[i].Participant < info.Endpoints[j].Participant })
-	return info
+	return info, err
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -24,36 +23,37 @@ const (
 )
 
 // Endpoint is one participant's media: what it publishes and the slots that it receives in.
-type Endpoint struct {
-	node *Node
-	e    *endpoint
-}
+type Endpoint struct{ e *endpoint }
 
 // Participant returns who it is.
 func (e *Endpoint) Participant() ParticipantID { return e.e.id }
 
-func (e *Endpoint) do(ctx context.Context, f func(e *endpoint, now int64) error) error {
-	return e.node.shard.do(ctx, func(now int64) error {
-		switch {
-		case e.e.closed:
-			return ErrClosed
-		case e.e.conf.away:
-			return ErrAway
-		}
-		return f(e.e, now)
-	})
+// do runs f under the conference's lock. A caller whose ctx has ended by then gets nothing done.
+func (e *Endpoint) do(ctx context.Context, f func(e *endpoint) error) error {
+	c := e.e.conf
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case e.e.closed:
+		return ErrClosed
+	case c.away:
+		return ErrAway
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return f(e.e)
 }
 
 // Publish announces a publication. An offer with a section for it follows.
 func (e *Endpoint) Publish(ctx context.Context, p Publish) (TrackID, error) {
 	var id TrackID
-	err := e.do(ctx, func(e *endpoint, now int64) error {
+	err := e.do(ctx, func(e *endpoint) error {
 		var err error
 		if id, err = e.publish(p); err != nil {
 			return err
 		}
 		e.dirty = true
-		e.offer(now)
+		e.offer()
 		return nil
 	})
 	return id, err
@@ -62,7 +62,7 @@ func (e *Endpoint) Publish(ctx context.Context, p Publish) (TrackID, error) {
 // Tracks returns the endpoint's own publications by their source.
 func (e *Endpoint) Tracks(ctx context.Context) (map[Source]TrackID, error) {
 	out := make(map[Source]TrackID)
-	err := e.do(ctx, func(e *endpoint, _ int64) error {
+	err := e.do(ctx, func(e *endpoint) error {
 		for _, p := range e.own {
 			out[p.source] = p.id
 		}
@@ -73,21 +73,21 @@ func (e *Endpoint) Tracks(ctx context.Context) (map[Source]TrackID, error) {
 
 // Unpublish ends a publication. Its section stays in the offers, inactive, for the next one of its kind.
 func (e *Endpoint) Unpublish(ctx context.Context, id TrackID) error {
-	return e.do(ctx, func(e *endpoint, now int64) error {
+	return e.do(ctx, func(e *endpoint) error {
 		p := e.ownTrack(id)
 		if p == nil {
 			return ErrNotFound
 		}
-		e.unpublish(p, now)
+		e.unpublish(p)
 		e.dirty = true
-		e.offer(now)
+		e.offer()
 		return nil
 	})
 }
 
 // Subscribe asks for tracks of others. They are bound to free slots as soon as there are any; EventSlots says which.
 func (e *Endpoint) Subscribe(ctx context.Context, ids []TrackID) error {
-	return e.do(ctx, func(e *endpoint, now int64) error {
+	return e.do(ctx, func(e *endpoint) error {
 		for _, id := range ids {
 			p := e.conf.publications[id]
 			if p == nil || p.owner == e {
@@ -99,7 +99,7 @@ func (e *Endpoint) Subscribe(ctx context.Context, ids []TrackID) error {
 				e.wants = append(e.wants, id)
 			}
 		}
-		e.bind(now)
+		e.bind()
 		return nil
 	})
 }
@@ -107,75 +107,78 @@ func (e *Endpoint) Subscribe(ctx context.Context, ids []TrackID) error {
 // Unsubscribe frees the slots of tracks that are not wanted any more. Unknown ones are passed over: the publisher may have been
 // quicker.
 func (e *Endpoint) Unsubscribe(ctx context.Context, ids []TrackID) error {
-	return e.do(ctx, func(e *endpoint, now int64) error {
+	return e.do(ctx, func(e *endpoint) error {
 		for _, id := range ids {
 			e.wants = slices.DeleteFunc(e.wants, func(w TrackID) bool { return w == id })
 			for _, s := range e.sections {
-				if s.leg != nil && s.shows != nil && s.shows.id == id {
-					e.free(s, now)
+				if s.shows != nil && s.shows.id == id {
+					e.show(s, nil)
+					e.emitSlots()
 				}
 			}
 		}
-		e.bind(now)
+		e.bind()
 		return nil
 	})
 }
 
 // SetMuted mutes or unmutes one of the endpoint's own tracks: nothing of it is forwarded while it is muted.
 func (e *Endpoint) SetMuted(ctx context.Context, id TrackID, muted bool) error {
-	return e.do(ctx, func(e *endpoint, now int64) error {
+	return e.do(ctx, func(e *endpoint) error {
 		p := e.ownTrack(id)
 		if p == nil {
 			return ErrNotFound
 		}
 		p.muted = muted
-		if p.media != nil {
-			p.media.SetMuted(muted, now)
+		if p.media == nil {
+			return nil
 		}
-		return nil
+		return e.shard.call(func(now int64) error {
+			p.media.SetMuted(muted, now)
+			return nil
+		})
 	})
 }
 
 // Answer takes the client's answer to the outstanding offer.
 func (e *Endpoint) Answer(ctx context.Context, number int, a Answer) error {
-	return e.do(ctx, func(e *endpoint, now int64) error { return e.answer(number, a, now) })
+	return e.do(ctx, func(e *endpoint) error { return e.answer(number, a) })
 }
 
 // Restart gives the endpoint new ICE credentials and offers them: the client's network changed (RFC 8445 §9). Media goes on over
 // the old path until a new one is found.
 func (e *Endpoint) Restart(ctx context.Context) error {
-	return e.do(ctx, func(e *endpoint, now int64) error {
+	return e.do(ctx, func(e *endpoint) error {
 		if e.state == StateFailed { // consent is gone, and with it the right to send there
 			return fmt.Errorf("%w: the transport has failed", ErrClosed)
 		}
 		e.restart, e.dirty = true, true
-		e.offer(now)
+		e.offer()
 		return nil
 	})
 }
 
 // Close ends the endpoint. It may be called twice.
 func (e *Endpoint) Close() error {
-	err := e.node.shard.do(context.Background(), func(now int64) error {
-		e.e.close(now)
-		return nil
-	})
-	if errors.Is(err, ErrClosed) {
-		return nil
-	}
-	return err
+	c := e.e.conf
+	c.mu.Lock()
+	defer c.leave()
+	e.e.close()
+	return nil
 }
 
-// endpoint belongs to its shard's thread.
+// endpoint is the conference's, under its lock, but for what sess and peer do: that is for the thread of its shard.
 type endpoint struct {
-	conf *conference
-	id   ParticipantID
-	sess *transport.Session
-	peer *forward.Peer
+	conf  *conference
+	id    ParticipantID
+	shard *shard
+	sess  *transport.Session
+	peer  *forward.Peer
 
 	state     State
 	closed    bool
 	speakerID uint64
+	local     transport.LocalParams
 
 	sections []*section
 	own      []*publication
@@ -197,39 +200,57 @@ type section struct {
 	kind   Kind
 	source Source       // receiving
 	pub    *publication // receiving; nil: inactive
-	leg    *forward.Leg // sending
+	agreed bool         // the client has answered it
+	later  bool         // receiving: pub came after the outstanding offer, whose answer does not speak of it
+
+	slot   bool // sending
 	shows  *publication
+	codecs []forward.CodecMap // that the client takes in the slot
 	ssrc   uint32
 	rtx    uint32
-	agreed bool // the client has answered it
-	later  bool // receiving: pub came after the outstanding offer, whose answer does not speak of it
+	leg    *forward.Leg // the shard's, made there
 }
 
-func newEndpoint(c *conference, id ParticipantID, now int64) (*endpoint, error) {
-	s := c.shard
-	sess, err := s.mux.Open(transport.SessionID(random64()), now)
-	if err != nil {
-		return nil, fmt.Errorf("sfu: %w", err)
+// begin opens the endpoint on a shard, with what it publishes from the start and its first slots.
+func (e *endpoint) begin(opts JoinOptions) error {
+	for _, p := range opts.Publish {
+		if _, err := e.publish(p); err != nil {
+			return err
+		}
 	}
-	e := &endpoint{conf: c, id: id, sess: sess, state: StateConnecting, ssrcs: make(map[uint32]bool)}
-	fp := s.node.dtls.Fingerprint()
-	e.fingerprint = Fingerprint{Algorithm: fp.Algorithm(), Value: fp.Value()}
-	e.peer = s.router.NewPeer(sess, e.newSSRC(), token(10), e)
-	c.speakerN++
-	e.speakerID = c.speakerN
-	c.speakers[e.speakerID] = e
-	return e, nil
+	if err := e.conf.node.place(e); err != nil {
+		return err
+	}
+	legs := append(e.newSlots(Audio, slotPool), e.newSlots(Video, slotPool)...)
+	id, ssrc := transport.SessionID(random64()), e.newSSRC()
+	err := e.shard.call(func(now int64) error {
+		sess, err := e.shard.mux.Open(id, now)
+		if err != nil {
+			return fmt.Errorf("sfu: %w", err)
+		}
+		e.sess, e.local = sess, sess.Local()
+		e.peer = e.shard.router.NewPeer(sess, ssrc, token(10), e)
+		legs.open(e)
+		return nil
+	})
+	if err != nil {
+		e.conf.node.displace(e)
+	}
+	return err
 }
 
-func (e *endpoint) close(now int64) {
+func (e *endpoint) close() {
 	if e.closed {
 		return
 	}
 	e.closed = true
-	e.conf.remove(e, now)
+	e.conf.remove(e)
 	e.own = nil
-	e.peer.Close(now)
-	e.sess.Close()
+	e.shard.post(func(now int64) {
+		e.peer.Close(now)
+		e.sess.Close()
+	})
+	e.conf.node.displace(e)
 	if e.state != StateClosed {
 		e.state = StateClosed
 		e.conf.emit(Event{Participant: e.id, Type: EventState, State: StateClosed})
@@ -258,7 +279,7 @@ func (e *endpoint) publish(p Publish) (TrackID, error) {
 		simulcast: p.Simulcast && kind == Video && p.Source == Camera,
 	}
 	for _, s := range e.sections { // a section that once carried the same is taken up again
-		if s.leg == nil && s.pub == nil && s.source == p.Source {
+		if !s.slot && s.pub == nil && s.source == p.Source {
 			pub.section = s
 			s.pub, s.agreed, s.later = pub, false, e.outstanding
 		}
@@ -275,11 +296,11 @@ func (e *endpoint) publish(p Publish) (TrackID, error) {
 	return pub.id, nil
 }
 
-func (e *endpoint) unpublish(p *publication, now int64) {
+func (e *endpoint) unpublish(p *publication) {
 	e.own = slices.DeleteFunc(e.own, func(o *publication) bool { return o == p })
 	p.section.pub, p.section.agreed = nil, false
 	delete(e.conf.publications, p.id)
-	e.conf.unpublished(p, now)
+	e.conf.unpublished(p)
 }
 
 func (e *endpoint) ownTrack(id TrackID) *publication {
@@ -293,28 +314,40 @@ func (e *endpoint) ownTrack(id TrackID) *publication {
 
 func (e *endpoint) wantsTrack(id TrackID) bool { return slices.Contains(e.wants, id) }
 
-// addSlots makes n more slots, as far as sections go. They are in the next offer.
-func (e *endpoint) addSlots(k Kind, n int) {
-	for range n {
-		if len(e.sections) >= maxSections {
-			return
-		}
-		s := &section{mid: strconv.Itoa(len(e.sections)), kind: k, ssrc: e.newSSRC()}
+// newLegs are legs to be made on the shard's thread for new slots.
+type newLegs []newLeg
+
+type newLeg struct {
+	slot *section
+	cfg  forward.LegConfig
+}
+
+func (l newLegs) open(e *endpoint) {
+	for _, x := range l {
+		x.slot.leg = e.peer.NewLeg(x.cfg)
+	}
+}
+
+// newSlots makes n more slots, as far as sections go. They are in the next offer.
+func (e *endpoint) newSlots(k Kind, n int) (legs newLegs) {
+	for range min(n, maxSections-len(e.sections)) {
+		s := &section{mid: strconv.Itoa(len(e.sections)), kind: k, slot: true, ssrc: e.newSSRC()}
 		fk := rtp.KindAudio
 		if k == Video {
 			fk = rtp.KindVideo
 			s.rtx = e.newSSRC()
 		}
 		r := random64()
-		s.leg = e.peer.NewLeg(forward.LegConfig{
+		legs = append(legs, newLeg{s, forward.LegConfig{
 			MID: s.mid, Kind: fk, SSRC: s.ssrc, RTXSSRC: s.rtx, Start: uint16(r & 0x7fff), Timestamp: uint32(r >> 32),
-		})
+		}})
 		e.sections = append(e.sections, s)
 	}
+	return legs
 }
 
 // bind gives wanted tracks the free slots, makes more slots where there are too few, and says what changed.
-func (e *endpoint) bind(now int64) {
+func (e *endpoint) bind() {
 	changed := false
 	var short [Video + 1]int
 	for _, id := range e.wants {
@@ -325,8 +358,7 @@ func (e *endpoint) bind(now int64) {
 		fits, more := e.freeSlot(p)
 		switch {
 		case fits != nil:
-			fits.shows = p
-			fits.leg.Bind(p.media, now)
+			e.show(fits, p)
 			changed = true
 		case more:
 			short[p.source.Kind()]++
@@ -335,19 +367,20 @@ func (e *endpoint) bind(now int64) {
 	for k, n := range short {
 		pending := 0
 		for _, s := range e.sections {
-			if s.leg != nil && int(s.kind) == k && !s.agreed {
+			if s.slot && int(s.kind) == k && !s.agreed {
 				pending++
 			}
 		}
 		if n > pending && len(e.sections) < maxSections {
-			e.addSlots(Kind(k), (n-pending+slotPool-1)/slotPool*slotPool)
+			legs := e.newSlots(Kind(k), (n-pending+slotPool-1)/slotPool*slotPool)
+			e.shard.post(func(int64) { legs.open(e) })
 			e.dirty = true
 		}
 	}
 	if changed {
 		e.emitSlots()
 	}
-	e.offer(now)
+	e.offer()
 }
 
 // freeSlot finds a slot for p. more says that more slots would help: all that the client takes are in use. They do not where it
@@ -355,10 +388,10 @@ func (e *endpoint) bind(now int64) {
 func (e *endpoint) freeSlot(p *publication) (fits *section, more bool) {
 	refused, usable, free := false, false, false
 	for _, s := range e.sections {
-		if s.leg == nil || s.kind != p.source.Kind() || !s.agreed {
+		if !s.slot || s.kind != p.source.Kind() || !s.agreed {
 			continue
 		}
-		if !s.leg.Usable() {
+		if len(s.codecs) == 0 {
 			refused = true
 			continue
 		}
@@ -366,7 +399,7 @@ func (e *endpoint) freeSlot(p *publication) (fits *section, more bool) {
 		if s.shows != nil {
 			continue
 		}
-		if s.leg.Supports(p.media.Codec()) {
+		if s.takes(p.media.Codec()) {
 			return s, false
 		}
 		free = true
@@ -383,10 +416,19 @@ func (e *endpoint) shown(p *publication) bool {
 	return false
 }
 
-func (e *endpoint) free(s *section, now int64) {
-	s.shows = nil
-	s.leg.Bind(nil, now)
-	e.emitSlots()
+// takes says whether the client takes c in the slot.
+func (s *section) takes(c rtp.Codec) bool {
+	return slices.ContainsFunc(s.codecs, func(m forward.CodecMap) bool { return m.Codec == c })
+}
+
+// show lets slot s show p; nil frees it.
+func (e *endpoint) show(s *section, p *publication) {
+	s.shows = p
+	var t *forward.Track
+	if p != nil {
+		t = p.media
+	}
+	e.shard.post(func(now int64) { s.leg.Bind(t, now) })
 }
 
 // forget drops a publication that ended. It returns true if a slot came free.
@@ -408,7 +450,7 @@ func (e *endpoint) forget(id TrackID) bool {
 func (e *endpoint) emitSlots() {
 	ev := Event{Participant: e.id, Type: EventSlots}
 	for _, s := range e.sections {
-		if s.leg == nil || !s.agreed {
+		if !s.slot || !s.agreed {
 			continue
 		}
 		slot := Slot{MID: s.mid}
@@ -429,12 +471,13 @@ func (e *endpoint) newSSRC() uint32 {
 	}
 }
 
-func (e *endpoint) info() EndpointInfo {
+// info is called on the shard's thread, with the conference's lock held.
+func (e *endpoint) info(receivers map[*publication]int) EndpointInfo {
 	info := EndpointInfo{Participant: e.id, State: e.state, RoundTripNS: e.peer.RoundTrip(), Cipher: e.sess.Cipher()}
 	for _, p := range e.own {
 		t := TrackInfo{ID: p.id, Source: p.source, Muted: p.muted}
 		if m := p.media; m != nil {
-			t.Codec, t.Live, t.Receivers = strings.ToLower(m.Codec().String()), m.Live(), m.Legs()
+			t.Codec, t.Live, t.Receivers = strings.ToLower(m.Codec().String()), m.Live(), receivers[p]
 			t.Packets, t.Bytes, t.Forwarded = m.Stats()
 			for _, l := range m.Layers() {
 				t.Layers = append(t.Layers, LayerInfo{RID: l.RID, Packets: l.Packets, Bytes: l.Bytes})
@@ -443,7 +486,7 @@ func (e *endpoint) info() EndpointInfo {
 		info.Tracks = append(info.Tracks, t)
 	}
 	for _, s := range e.sections {
-		if s.leg == nil || s.shows == nil {
+		if s.shows == nil {
 			continue
 		}
 		st := s.leg.Stats()

@@ -159,64 +159,70 @@ func (s *conferenceState) code(c *plain.Coder) {
 
 // Export writes the conference down for another node.
 func (c *Conference) Export(ctx context.Context, mode HandoverMode) (Handover, error) {
-	var h Handover
-	err := c.node.shard.do(ctx, func(now int64) error {
-		conf := c.node.shard.conferences[c.id]
-		if conf == nil {
-			return ErrNotFound
-		}
-		st := conf.state(mode, now)
-		w := plain.NewWriter(nil)
-		st.code(w)
-		h.b = w.Bytes()
-		return w.Err()
-	})
-	return h, err
+	conf, err := c.node.enter(ctx, c.id, false)
+	if err != nil {
+		return Handover{}, err
+	}
+	defer conf.leave()
+	st, err := conf.state(mode)
+	if err != nil {
+		return Handover{}, err
+	}
+	w := plain.NewWriter(nil)
+	st.code(w)
+	return Handover{w.Bytes()}, w.Err()
 }
 
-func (c *conference) state(mode HandoverMode, now int64) conferenceState {
+func (c *conference) state(mode HandoverMode) (conferenceState, error) {
 	st := conferenceState{ID: c.id, SpeakerN: c.speakerN}
 	if mode == Freeze { // all of them first: what one still sent would be missing from the others
 		c.freeze()
 	}
-	for _, e := range c.endpoints {
-		if e.state >= StateFailed { // it is over, and its participant can only join anew
-			continue
-		}
-		cp := e.sess.Checkpoint(now)
-		es := endpointState{
-			ID: e.id, Session: e.sess.ID(), State: e.state, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
-			Outstanding: e.outstanding, Dirty: e.dirty, Restart: e.restart, Certificate: e.fingerprint, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
-			Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Wants: e.wants,
-		}
-		own := make(map[*publication]int)
-		for _, p := range e.own {
-			own[p] = len(es.Own)
-			ps := publicationState{ID: p.id, Source: p.source, Simulcast: p.simulcast, Muted: p.muted}
-			for _, k := range p.codecs {
-				ps.Codecs = append(ps.Codecs, k.Name)
+	err := c.shards(func(_ *shard, es []*endpoint, now int64) error {
+		for _, e := range es {
+			if e.state < StateFailed { // else it is over, and its participant can only join anew
+				st.Endpoints = append(st.Endpoints, e.stateNow(now))
 			}
-			if p.media != nil {
-				ps.Open, ps.Track = true, p.media.State(now)
-			}
-			es.Own = append(es.Own, ps)
 		}
-		for _, s := range e.sections {
-			x := sectionState{MID: s.mid, Kind: s.kind, Source: s.source, Own: -1, Agreed: s.agreed, Later: s.later}
-			if i, ok := own[s.pub]; ok && s.pub != nil {
-				x.Own = i
-			}
-			if s.leg != nil {
-				x.Slot, x.Leg = true, s.leg.State(now)
-				if s.shows != nil {
-					x.Shows = s.shows.id
-				}
-			}
-			es.Sections = append(es.Sections, x)
-		}
-		st.Endpoints = append(st.Endpoints, es)
+		return nil
+	})
+	return st, err
+}
+
+// stateNow is called on the shard's thread, with the conference's lock held.
+func (e *endpoint) stateNow(now int64) endpointState {
+	cp := e.sess.Checkpoint(now)
+	es := endpointState{
+		ID: e.id, Session: e.sess.ID(), State: e.state, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
+		Outstanding: e.outstanding, Dirty: e.dirty, Restart: e.restart, Certificate: e.fingerprint, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
+		Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Wants: e.wants,
 	}
-	return st
+	own := make(map[*publication]int)
+	for _, p := range e.own {
+		own[p] = len(es.Own)
+		ps := publicationState{ID: p.id, Source: p.source, Simulcast: p.simulcast, Muted: p.muted}
+		for _, k := range p.codecs {
+			ps.Codecs = append(ps.Codecs, k.Name)
+		}
+		if p.media != nil {
+			ps.Open, ps.Track = true, p.media.State(now)
+		}
+		es.Own = append(es.Own, ps)
+	}
+	for _, s := range e.sections {
+		x := sectionState{MID: s.mid, Kind: s.kind, Source: s.source, Own: -1, Slot: s.slot, Agreed: s.agreed, Later: s.later}
+		if i, ok := own[s.pub]; ok && s.pub != nil {
+			x.Own = i
+		}
+		if s.slot {
+			x.Leg = s.leg.State(now)
+			if s.shows != nil {
+				x.Shows = s.shows.id
+			}
+		}
+		es.Sections = append(es.Sections, x)
+	}
+	return es
 }
 
 // ImportOptions say how a node takes a conference in.
@@ -226,12 +232,11 @@ type ImportOptions struct {
 	Skip uint64
 }
 
-// Standby is a conference that was taken in and waits: clients' checks are answered, nothing is forwarded.
+// Standby is a conference that was taken in and waits: clients' checks are answered, nothing is forwarded. Its methods may be called
+// from any goroutine, one at a time.
 type Standby struct {
-	node *Node
-
-	// of the shard's thread
-	conf   *conference
+	node   *Node
+	conf   *conference // nil: nothing is there
 	active bool
 }
 
@@ -254,141 +259,128 @@ func (s *Standby) take(ctx context.Context, h Handover, opts ImportOptions) erro
 	if err := r.End(); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
-	return s.node.shard.do(ctx, func(now int64) error {
-		shard := s.node.shard
-		if have := shard.conferences[st.ID]; have != nil && have != s.conf || s.conf != nil && (s.conf.id != st.ID || s.active) {
-			return ErrConflict
-		}
-		conf, err := shard.restore(&st, s.conf, opts, now)
-		s.conf = conf
+	if s.active || s.conf != nil && s.conf.id != st.ID {
+		return ErrConflict
+	}
+	c, err := s.node.enter(ctx, st.ID, true)
+	if err != nil {
 		return err
-	})
+	}
+	if c != s.conf && (len(c.endpoints) > 0 || c.away) {
+		c.leave()
+		return ErrConflict // the conference is here already
+	}
+	c.away, s.conf = true, c
+	if err := c.restore(&st, opts); err != nil {
+		c.close()
+		c.leave()
+		s.conf = nil
+		return err
+	}
+	c.mu.Unlock()
+	return nil
 }
 
 // Close forgets the conference: the other node has ended it. It does nothing after Activate.
-func (s *Standby) Close(ctx context.Context) error {
-	return s.node.shard.do(ctx, func(now int64) error {
-		if s.conf != nil && !s.active {
-			s.conf.close(now)
-		}
-		s.conf = nil
-		return nil
-	})
+func (s *Standby) Close(context.Context) error {
+	if c := s.conf; c != nil && !s.active {
+		c.mu.Lock()
+		c.close()
+		c.leave()
+	}
+	s.conf = nil
+	return nil
 }
 
 // Activate makes the conference live here: the pair that each client keeps with this node is nominated, and publishers are asked
 // for key frames. It returns the endpoints, for whoever serves their participants from now on.
 func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, error) {
+	c := s.conf
+	if c == nil || s.active {
+		return nil, ErrConflict
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return nil, ErrClosed
+	}
+	s.active, c.away = true, false
 	out := make(map[ParticipantID]*Endpoint)
-	err := s.node.shard.do(ctx, func(now int64) error {
-		if s.conf == nil || s.active {
-			return ErrConflict
-		}
-		s.active, s.conf.away = true, false
-		for _, e := range s.conf.endpoints {
+	for _, e := range c.endpoints {
+		out[e.id] = &Endpoint{e: e}
+	}
+	blind := make(map[*endpoint]error)
+	err := c.shards(func(_ *shard, es []*endpoint, now int64) error {
+		for _, e := range es {
 			if err := e.sess.Activate(now); err != nil {
-				s.node.log.Warn("client has not checked this node yet", "conference", s.conf.id, "participant", e.id, "error", err)
+				blind[e] = err
 			}
-			out[e.id] = &Endpoint{node: s.node, e: e}
 		}
-		for _, p := range s.conf.publications {
-			if p.media != nil && p.media.Legs() > 0 {
-				p.media.RequestKey(now)
+		for _, e := range es {
+			for _, p := range e.own {
+				if p.media != nil && p.media.Legs() > 0 {
+					p.media.RequestKey(now)
+				}
 			}
 		}
 		return nil
 	})
+	for e, err := range blind {
+		s.node.log.Warn("client has not checked this node yet", "conference", c.id, "participant", e.id, "error", err)
+	}
 	return out, err
 }
 
-// restore builds the conference that st describes, in the place of old, whose sessions go on in it. Nothing of either is left when
-// it fails.
-func (s *shard) restore(st *conferenceState, old *conference, opts ImportOptions, now int64) (*conference, error) {
-	sessions := make(map[transport.SessionID]*transport.Session)
-	if old != nil {
-		for _, e := range old.endpoints {
+// restore builds what st describes in the place of what c is: sessions that are here already go on. When it fails the caller closes c.
+func (c *conference) restore(st *conferenceState, opts ImportOptions) error {
+	sessions := make(map[transport.SessionID]*endpoint)
+	old := c.endpoints
+	err := c.shards(func(_ *shard, es []*endpoint, now int64) error {
+		for _, e := range es {
 			e.peer.Close(now)
-			sessions[e.sess.ID()] = e.sess
+			sessions[e.sess.ID()] = e
 		}
-		delete(s.conferences, old.id)
+		return nil
+	})
+	for _, e := range old {
+		e.closed = true // as an endpoint; what is left of it is its session
 	}
-	c := newConference(s, st.ID)
-	c.speakerN, c.away = st.SpeakerN, true
-	fail := func(err error) (*conference, error) {
-		for _, e := range c.endpoints {
-			e.peer.Close(now)
-			e.sess.Close()
+	c.endpoints, c.publications = make(map[ParticipantID]*endpoint), make(map[TrackID]*publication)
+	c.speakers, c.detector, c.speakerN = make(map[uint64]*endpoint), speaker.Detector{}, st.SpeakerN
+	defer func() { // those of participants who left, or all that are not used because of an error
+		for _, e := range sessions {
+			e.shard.post(func(int64) { e.sess.Close() })
+			c.node.displace(e)
 		}
-		for _, sess := range sessions {
-			sess.Close()
-		}
-		return nil, err
+	}()
+	if err != nil {
+		return err
 	}
 	for i := range st.Endpoints { // all tracks, then the legs that show them
-		if err := c.restoreEndpoint(&st.Endpoints[i], sessions, opts, now); err != nil {
-			return fail(err)
+		if err := c.restoreEndpoint(&st.Endpoints[i], sessions, opts); err != nil {
+			return err
 		}
 	}
-	for _, sess := range sessions { // of participants who left
-		sess.Close()
-	}
-	clear(sessions)
 	for i := range st.Endpoints {
-		es := &st.Endpoints[i]
-		e := c.endpoints[es.ID]
-		for _, x := range es.Sections {
-			sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed, later: x.Later}
-			if x.Slot {
-				var t *forward.Track
-				if p := c.publications[x.Shows]; p != nil {
-					sec.shows, t = p, p.media
-				}
-				sec.ssrc, sec.rtx = x.Leg.SSRC, x.Leg.RTX
-				e.ssrcs[sec.ssrc], e.ssrcs[sec.rtx] = true, true
-				sec.leg = e.peer.RestoreLeg(x.Leg, t, int64(opts.Skip), now)
-			} else if x.Own >= 0 && x.Own < len(e.own) {
-				sec.pub = e.own[x.Own]
-				sec.pub.section = sec
-			}
-			e.sections = append(e.sections, sec)
-		}
-		for _, p := range e.own {
-			if p.section == nil {
-				return fail(ErrState)
-			}
-		}
-		if e.offered > len(e.sections) {
-			return fail(ErrState)
+		if err := c.restoreSections(&st.Endpoints[i], opts); err != nil {
+			return err
 		}
 	}
-	s.conferences[c.id] = c
-	return c, nil
+	return nil
 }
 
-func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.SessionID]*transport.Session, opts ImportOptions, now int64) error {
+func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.SessionID]*endpoint, opts ImportOptions) error {
 	if c.endpoints[es.ID] != nil {
 		return ErrState
 	}
-	sess, err := sessions[es.Session], error(nil)
-	if cp := transport.NewCheckpoint(es.Transport); sess != nil {
-		delete(sessions, es.Session)
-		if err = sess.Update(cp, opts.Skip, now); err != nil {
-			sess.Close()
-		}
-	} else {
-		sess, err = c.shard.mux.Restore(cp, transport.RestoreOptions{Skip: opts.Skip, Standby: true}, now)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrState, err)
-	}
 	e := &endpoint{
-		conf: c, id: es.ID, sess: sess, state: es.State, speakerID: es.SpeakerID, number: es.Number,
+		conf: c, id: es.ID, state: es.State, speakerID: es.SpeakerID, number: es.Number,
 		outstanding: es.Outstanding, dirty: es.Dirty, restart: es.Restart, offered: es.Offered, fingerprint: es.Certificate, wants: es.Wants,
 		ssrcs: make(map[uint32]bool),
 	}
-	e.peer = c.shard.router.NewPeer(sess, es.Peer.LocalSSRC, es.Peer.CNAME, e)
-	c.endpoints[e.id] = e
-	c.speakers[e.speakerID] = e
 	if es.Ufrag != "" {
 		fp, err := transport.ParseFingerprint(es.Algorithm, es.Fingerprint)
 		if err != nil {
@@ -398,7 +390,7 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 	}
 	for i := range es.Own {
 		ps := &es.Own[i]
-		p := &publication{id: ps.ID, owner: e, source: ps.Source, simulcast: ps.Simulcast, muted: ps.Muted}
+		p := &publication{id: ps.ID, owner: e, source: ps.Source, simulcast: ps.Simulcast, muted: ps.Muted, live: ps.Track.Live}
 		for _, name := range ps.Codecs {
 			k, ok := codecByName(name)
 			if !ok {
@@ -406,31 +398,105 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 			}
 			p.codecs = append(p.codecs, k)
 		}
-		if ps.Open {
-			cfg := forward.TrackConfig{User: p}
-			if p.source == Microphone {
-				cfg.Speaker, cfg.SpeakerID = c.detector, e.speakerID
-			}
-			media, ok := e.peer.RestoreTrack(ps.Track, cfg, now)
-			if !ok {
-				return ErrState
-			}
-			p.media = media
-		}
 		e.own = append(e.own, p)
+	}
+	was := sessions[es.Session]
+	if was != nil {
+		delete(sessions, es.Session)
+		e.shard = was.shard
+	} else if err := c.node.place(e); err != nil {
+		return err
+	}
+	err := e.shard.call(func(now int64) error { return e.restore(es, was, opts, now) })
+	if err != nil {
+		c.node.displace(e)
+		return err
+	}
+	c.endpoints[e.id] = e
+	c.speakers[e.speakerID] = e
+	for _, p := range e.own {
 		c.publications[p.id] = p
 	}
-	if !e.peer.Restore(es.Peer, uint16(opts.Skip)) {
+	return nil
+}
+
+// restore makes the session, or takes over that of was, and the peer and its tracks, on the shard's thread. It leaves nothing when it
+// fails.
+func (e *endpoint) restore(es *endpointState, was *endpoint, opts ImportOptions, now int64) (err error) {
+	cp := transport.NewCheckpoint(es.Transport)
+	if was != nil {
+		e.sess = was.sess
+		err = e.sess.Update(cp, opts.Skip, now)
+	} else {
+		e.sess, err = e.shard.mux.Restore(cp, transport.RestoreOptions{Skip: opts.Skip, Standby: true}, now)
+	}
+	if err != nil {
+		if was != nil {
+			e.sess.Close()
+		}
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	e.local = e.sess.Local()
+	e.peer = e.shard.router.NewPeer(e.sess, es.Peer.LocalSSRC, es.Peer.CNAME, e)
+	ok := true
+	for i := range es.Own {
+		ps, p := &es.Own[i], e.own[i]
+		if !ps.Open || !ok {
+			continue
+		}
+		cfg := forward.TrackConfig{User: p}
+		if p.source == Microphone {
+			cfg.Speaker, cfg.SpeakerID = ear{e.shard, e.conf}, e.speakerID
+		}
+		p.media, ok = e.peer.RestoreTrack(ps.Track, cfg, now)
+	}
+	if !ok || !e.peer.Restore(es.Peer, uint16(opts.Skip)) {
+		e.peer.Close(now)
+		e.sess.Close()
 		return ErrState
 	}
 	return nil
 }
 
-func newConference(s *shard, id string) *conference {
-	return &conference{
-		shard: s, id: id, endpoints: make(map[ParticipantID]*endpoint), publications: make(map[TrackID]*publication),
-		detector: new(speaker.Detector), speakers: make(map[uint64]*endpoint),
+// restoreSections makes the sections of an endpoint, and its legs on the shard's thread.
+func (c *conference) restoreSections(es *endpointState, opts ImportOptions) error {
+	e := c.endpoints[es.ID]
+	for _, x := range es.Sections {
+		sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed, later: x.Later, slot: x.Slot}
+		if x.Slot {
+			sec.shows = c.publications[x.Shows]
+			if sec.shows != nil && sec.shows.media == nil {
+				return ErrState
+			}
+			sec.ssrc, sec.rtx, sec.codecs = x.Leg.SSRC, x.Leg.RTX, x.Leg.Codecs
+			e.ssrcs[sec.ssrc], e.ssrcs[sec.rtx] = true, true
+		} else if x.Own >= 0 && x.Own < len(e.own) {
+			sec.pub = e.own[x.Own]
+			sec.pub.section = sec
+		}
+		e.sections = append(e.sections, sec)
 	}
+	for _, p := range e.own {
+		if p.section == nil {
+			return ErrState
+		}
+	}
+	if e.offered > len(e.sections) {
+		return ErrState
+	}
+	return e.shard.call(func(now int64) error {
+		for i, sec := range e.sections {
+			if !sec.slot {
+				continue
+			}
+			var t *forward.Track
+			if sec.shows != nil {
+				t = sec.shows.media
+			}
+			sec.leg = e.peer.RestoreLeg(es.Sections[i].Leg, t, int64(opts.Skip), now)
+		}
+		return nil
+	})
 }
 
 // codecByName finds a codec that this node offers.

@@ -11,24 +11,25 @@ import (
 
 // offer sends what there is to offer, unless an offer is outstanding: then it comes after the answer, together with whatever is
 // wished until then.
-func (e *endpoint) offer(now int64) {
+func (e *endpoint) offer() {
 	if !e.dirty || e.outstanding || e.closed {
 		return
 	}
 	if e.restart {
 		e.restart = false
 		if !e.remote.Fingerprint.IsZero() { // before the first answer there is nothing to restart
-			e.sess.Restart()
+			_ = e.shard.call(func(int64) error { // only a shard that has ended fails
+				e.local = e.sess.Restart()
+				return nil
+			})
 		}
 	}
 	e.number++
 	e.outstanding, e.dirty = true, false
 	e.offered = len(e.sections)
-	s := e.conf.shard
-	local := e.sess.Local()
 	o := &Offer{
 		Number:      e.number,
-		ICE:         ICEParams{Ufrag: local.Ufrag, Pwd: local.Pwd, Candidates: s.candidates},
+		ICE:         ICEParams{Ufrag: e.local.Ufrag, Pwd: e.local.Pwd, Candidates: e.conf.node.candidates},
 		Fingerprint: e.fingerprint,
 	}
 	for _, sec := range e.sections {
@@ -44,7 +45,7 @@ func (s *section) describe(e *endpoint) Section {
 	if s.kind == Video {
 		d.Codecs, d.Extensions = videoCodecs, videoExtensions
 	}
-	if s.leg != nil {
+	if s.slot {
 		d.Direction, d.SSRC, d.RTXSSRC, d.CNAME, d.StreamID = SendOnly, s.ssrc, s.rtx, e.peer.CNAME(), "slot-"+s.mid
 		return d
 	}
@@ -62,7 +63,7 @@ func (s *section) describe(e *endpoint) Section {
 }
 
 // answer takes the answer to offer number. Nothing changes if it does not fit.
-func (e *endpoint) answer(number int, a Answer, now int64) error {
+func (e *endpoint) answer(number int, a Answer) error {
 	if !e.outstanding || number != e.number {
 		return ErrStaleOffer
 	}
@@ -77,49 +78,60 @@ func (e *endpoint) answer(number int, a Answer, now int64) error {
 	if !e.remote.Fingerprint.IsZero() && e.remote.Fingerprint != fp {
 		return fmt.Errorf("%w: the certificate may not change", ErrBadAnswer)
 	}
-	if err := e.sess.SetRemote(remote, now); err != nil { // always: after Restart the same credentials are news, too
-		return fmt.Errorf("%w: %w", ErrBadAnswer, err)
-	}
-	e.remote = remote
-	e.outstanding = false
-
 	var ext forward.Extensions
 	for i := range a.Sections {
 		for _, x := range a.Sections[i].Extensions {
 			ext = withExtension(ext, x)
 		}
 	}
-	e.peer.SetExtensions(ext)
-
-	slots := false
-	var live []*publication
+	slots := make(map[*section][]forward.CodecMap)
+	var tracks []forward.TrackConfig
 	for i, sec := range e.sections[:e.offered] {
 		as := &a.Sections[i]
-		if sec.leg != nil {
-			was := sec.agreed
-			sec.agreed = true
-			sec.leg.SetCodecs(codecMaps(as, videoCodecs, audioCodecs))
-			slots = slots || !was
+		if sec.slot {
+			slots[sec] = codecMaps(as, videoCodecs, audioCodecs)
 			continue
 		}
 		if sec.pub == nil || sec.agreed || sec.later {
 			continue
 		}
-		codecs := codecMaps(as, sec.pub.codecs)
-		if as.Direction != SendOnly || len(codecs) == 0 {
-			continue // not sent, for now: the publication waits for the client's next answer
+		if codecs := codecMaps(as, sec.pub.codecs); as.Direction == SendOnly && len(codecs) > 0 {
+			tracks = append(tracks, e.track(sec, as, codecs))
+		} // else it is not sent, for now: the publication waits for the client's next answer
+	}
+	err = e.shard.call(func(now int64) error {
+		if err := e.sess.SetRemote(remote, now); err != nil { // always: after Restart the same credentials are news, too
+			return fmt.Errorf("%w: %w", ErrBadAnswer, err)
 		}
-		sec.agreed = true
-		e.open(sec, as, codecs)
-		live = append(live, sec.pub)
+		e.peer.SetExtensions(ext)
+		for s, codecs := range slots {
+			s.leg.SetCodecs(codecs)
+		}
+		for _, cfg := range tracks {
+			cfg.User.(*publication).media = e.peer.NewTrack(cfg)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	for _, p := range live {
-		e.conf.published(p, now)
+	e.remote = remote
+	e.outstanding = false
+
+	more := false
+	for s, codecs := range slots {
+		more = more || !s.agreed
+		s.agreed, s.codecs = true, codecs
 	}
-	if slots {
+	for _, cfg := range tracks {
+		p := cfg.User.(*publication)
+		p.section.agreed = true
+		e.conf.published(p)
+	}
+	if more {
 		e.emitSlots()
 	}
-	e.bind(now)
+	e.bind()
 	return nil
 }
 
@@ -139,8 +151,8 @@ func (e *endpoint) check(a *Answer) error {
 	return nil
 }
 
-// open begins a publication whose section was answered.
-func (e *endpoint) open(sec *section, as *AnswerSection, codecs []forward.CodecMap) {
+// track describes the publication of a section that was answered.
+func (e *endpoint) track(sec *section, as *AnswerSection, codecs []forward.CodecMap) forward.TrackConfig {
 	p := sec.pub
 	cfg := forward.TrackConfig{
 		MID: sec.mid, Kind: rtp.KindAudio, Codecs: codecs, RTX: as.RTXSSRC, Muted: p.muted, User: p,
@@ -160,9 +172,9 @@ func (e *endpoint) open(sec *section, as *AnswerSection, codecs []forward.CodecM
 		cfg.SSRCs = as.SSRCs[:min(1, len(as.SSRCs))]
 	}
 	if p.source == Microphone {
-		cfg.Speaker, cfg.SpeakerID = e.conf.detector, e.speakerID
+		cfg.Speaker, cfg.SpeakerID = ear{e.shard, e.conf}, e.speakerID
 	}
-	p.media = e.peer.NewTrack(cfg)
+	return cfg
 }
 
 // codecMaps lists what an answer accepted of the codecs in offered, in the answer's order.

@@ -5,20 +5,27 @@
 // offers, numbers its offers, and has one outstanding at a time. It promises that every method may be called from any goroutine,
 // that events come in order from one goroutine, and that Close returns when every goroutine it started is gone.
 //
+// Control and media are apart. Who is in a conference, what is published, wanted and offered is the conference's, under its lock,
+// in the caller's goroutine: many joins at once take no time from media. Packets, and all that they touch, are their shard's; control
+// asks it for what it needs by call, and tells it the rest by post. A shard never waits: what control has to know (a transport's
+// state, a first packet, who is how loud) it leaves in a mailbox, which one goroutine empties.
+//
 // It knows no SDP text, no names, no roles and no permissions: those are of package signaling. It holds hop-by-hop keys only.
 package sfu
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sotto-edge/sotto/internal/udp"
-	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/transport"
 	"github.com/sotto-edge/sotto/sfu/transport/handshake"
 )
@@ -96,15 +103,24 @@ func (c *Config) defaults() {
 
 // Node forwards the media of many conferences.
 type Node struct {
-	cfg   Config
-	log   *slog.Logger
-	shard *shard
-	dtls  *handshake.Pool
-	mail  mailbox
+	cfg         Config
+	log         *slog.Logger
+	shards      []*shard
+	candidates  []Candidate
+	fingerprint Fingerprint // of the certificate of every shard
+	epoch       time.Time   // zero of the packet clock, which all shards share
+
+	mail    mailbox[Event]
+	notices mailbox[notice]
+
+	mu          sync.Mutex // taken under a conference's lock, never the other way round
+	conferences map[string]*conference
+	sessions    int
+	closed      bool
 
 	closeOnce sync.Once
-	threads   sync.WaitGroup
-	started   time.Time
+	threads   sync.WaitGroup // of the shards
+	helpers   sync.WaitGroup // deliver and listen
 }
 
 // NewNode opens the media port and starts forwarding. The caller closes the Node.
@@ -113,29 +129,82 @@ func NewNode(cfg Config, log *slog.Logger) (*Node, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	sock, err := udp.Listen(udp.Config{
-		Listen: cfg.Listen, ReceiveBuffer: cfg.ReceiveBuffer, SendBuffer: cfg.SendBuffer, NoGSO: cfg.NoGSO, NoGRO: cfg.NoGRO,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("sfu: open the media port: %w", err)
-	}
-	n := &Node{cfg: cfg, log: log, started: time.Now()}
+	n := &Node{cfg: cfg, log: log, epoch: time.Now(), conferences: make(map[string]*conference)}
 	n.mail.init()
-	if err := n.start(sock); err != nil {
-		_ = sock.Close()
+	n.notices.init()
+	if err := n.start(); err != nil {
+		n.abandon()
 		return nil, err
 	}
 	return n, nil
 }
 
+// start opens the port and makes the shards, and only then starts what runs.
+func (n *Node) start() error {
+	sock, err := udp.Listen(udp.Config{
+		Listen: n.cfg.Listen, ReceiveBuffer: n.cfg.ReceiveBuffer, SendBuffer: n.cfg.SendBuffer, NoGSO: n.cfg.NoGSO, NoGRO: n.cfg.NoGRO,
+	})
+	if err != nil {
+		return fmt.Errorf("sfu: open the media port: %w", err)
+	}
+	s := &shard{node: n, sock: sock}
+	n.shards = append(n.shards, s)
+	cands, err := candidates(&n.cfg, sock.LocalAddr())
+	if err != nil {
+		return err
+	}
+	for _, c := range cands {
+		n.candidates = append(n.candidates, Candidate{Addr: c.Addr, Priority: c.Priority, Foundation: c.Foundation})
+	}
+	cert, err := handshake.NewCertificate()
+	if err != nil {
+		return fmt.Errorf("sfu: %w", err)
+	}
+	if n.cfg.Secret.IsZero() {
+		var b [32]byte
+		_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+		if n.cfg.Secret, err = transport.NewUfragKey(b[:]); err != nil {
+			return fmt.Errorf("sfu: %w", err)
+		}
+	}
+	for _, s := range n.shards {
+		if err := s.open(cands, cert); err != nil {
+			return fmt.Errorf("sfu: %w", err)
+		}
+	}
+	fp := n.shards[0].dtls.Fingerprint()
+	n.fingerprint = Fingerprint{Algorithm: fp.Algorithm(), Value: fp.Value()}
+	n.helpers.Add(2)
+	go n.deliver()
+	go n.listen()
+	for _, s := range n.shards {
+		n.threads.Add(1)
+		go s.run()
+	}
+	return nil
+}
+
+// abandon closes what a failed start has opened; nothing runs yet.
+func (n *Node) abandon() {
+	for _, s := range n.shards {
+		if s.dtls != nil {
+			_ = s.dtls.Close()
+		}
+		_ = s.sock.Close()
+	}
+}
+
+// now reads the packet clock: monotonic nanoseconds, never 0.
+func (n *Node) now() int64 { return int64(time.Since(n.epoch)) + 1 }
+
 // LocalAddr returns the address of the media port.
-func (n *Node) LocalAddr() netip.AddrPort { return n.shard.sock.LocalAddr() }
+func (n *Node) LocalAddr() netip.AddrPort { return n.shards[0].sock.LocalAddr() }
 
 // Candidates returns what is offered to clients.
-func (n *Node) Candidates() []Candidate { return n.shard.candidates }
+func (n *Node) Candidates() []Candidate { return n.candidates }
 
 // Features says which kernel help the media port has.
-func (n *Node) Features() udp.Features { return n.shard.sock.Features() }
+func (n *Node) Features() udp.Features { return n.shards[0].sock.Features() }
 
 // Conference returns a handle of the conference with that id. It exists while it has endpoints.
 func (n *Node) Conference(id string) *Conference { return &Conference{node: n, id: id} }
@@ -143,39 +212,96 @@ func (n *Node) Conference(id string) *Conference { return &Conference{node: n, i
 // Close ends all conferences, says goodbye to their sessions and returns when nothing of the Node runs any more.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
-		_ = n.shard.do(context.Background(), func(now int64) error {
-			for _, c := range n.shard.conferences {
-				c.close(now)
-			}
-			return nil
-		})
-		_ = n.dtls.Close()
-		n.shard.stop()
+		for _, c := range n.shut() {
+			c.mu.Lock()
+			c.close()
+			c.mu.Unlock()
+		}
+		for _, s := range n.shards {
+			_ = s.call(func(int64) error { return nil }) // the sessions are closed there before their associations end
+			_ = s.dtls.Close()
+		}
+		for _, s := range n.shards {
+			s.stop()
+		}
 		n.threads.Wait()
+		n.notices.close()
+		n.mail.close()
+		n.helpers.Wait()
 	})
 	return nil
+}
+
+// shut lets no conference begin any more and returns those that there are.
+func (n *Node) shut() []*conference {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed = true
+	return slices.Collect(maps.Values(n.conferences))
 }
 
 // Halt ends the node as a crash would, but for its own goroutines: nothing more is sent, not even a goodbye, so that the nodes that
 // stand by for its conferences can go on with them. It is for a node that its cluster has struck, and for tests of that.
 func (n *Node) Halt() error {
-	_ = n.shard.do(context.Background(), func(int64) error {
-		for _, c := range n.shard.conferences {
-			c.freeze()
-		}
-		return nil
-	})
+	for _, c := range n.shut() {
+		c.mu.Lock()
+		c.freeze()
+		c.mu.Unlock()
+	}
 	return n.Close()
 }
 
-// emit queues an event for the observer.
-func (n *Node) emit(e Event) { n.mail.put(e) }
+// enter returns the conference with its lock held. One that is not there is made if wanted; leave ends it again if it stays empty.
+func (n *Node) enter(ctx context.Context, id string, wanted bool) (*conference, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+		c := n.conferences[id]
+		switch {
+		case n.closed:
+			n.mu.Unlock()
+			return nil, ErrClosed
+		case c == nil && !wanted:
+			n.mu.Unlock()
+			return nil, ErrNotFound
+		case c == nil:
+			c = newConference(n, id)
+			n.conferences[id] = c
+		}
+		n.mu.Unlock()
+		c.mu.Lock()
+		if !c.over {
+			return c, nil
+		}
+		c.mu.Unlock() // its last endpoint has just left
+	}
+}
+
+// leave gives the conference's lock back, and ends the conference if nobody is left in it.
+func (c *conference) leave() {
+	if len(c.endpoints) == 0 && !c.over {
+		c.over = true
+		c.node.mu.Lock()
+		delete(c.node.conferences, c.id)
+		c.node.mu.Unlock()
+	}
+	c.mu.Unlock()
+}
+
+// live returns the conferences of now.
+func (n *Node) live() []*conference {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Collect(maps.Values(n.conferences))
+}
 
 // deliver hands events to the observer until the mailbox is closed and empty.
 func (n *Node) deliver() {
-	defer n.threads.Done()
-	for {
-		batch, ok := n.mail.take()
+	defer n.helpers.Done()
+	for range n.mail.came {
+		batch, ok := n.mail.poll()
 		for _, e := range batch {
 			n.cfg.Observer.Event(e)
 		}
@@ -183,68 +309,4 @@ func (n *Node) deliver() {
 			return
 		}
 	}
-}
-
-// mailbox is an unbounded queue of events: the shard's thread must never wait for a reader. What fills it is bounded by what
-// participants may do.
-type mailbox struct {
-	mu     sync.Mutex
-	cond   *sync.Cond
-	events []Event
-	closed bool
-}
-
-func (m *mailbox) init() { m.cond = sync.NewCond(&m.mu) }
-
-func (m *mailbox) put(e Event) {
-	m.mu.Lock()
-	m.events = append(m.events, e)
-	m.mu.Unlock()
-	m.cond.Signal()
-}
-
-// take waits for events. The last batch comes with false.
-func (m *mailbox) take() ([]Event, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for len(m.events) == 0 && !m.closed {
-		m.cond.Wait()
-	}
-	batch := m.events
-	m.events = nil
-	return batch, !m.closed
-}
-
-func (m *mailbox) close() {
-	m.mu.Lock()
-	m.closed = true
-	m.mu.Unlock()
-	m.cond.Broadcast()
-}
-
-// Stats is a snapshot of a Node.
-type Stats struct {
-	Conferences, Endpoints int
-	Forward                forward.Counters
-	Transport              transport.Counters
-	Socket                 udp.Stats
-	BuffersInUse           int
-}
-
-// Stats returns the figures of now.
-func (n *Node) Stats(ctx context.Context) (Stats, error) {
-	var st Stats
-	err := n.shard.do(ctx, func(int64) error {
-		s := n.shard
-		st.Conferences = len(s.conferences)
-		for _, c := range s.conferences {
-			st.Endpoints += len(c.endpoints)
-		}
-		st.Forward = s.router.Counters
-		st.Transport = s.mux.Counters()
-		st.BuffersInUse = s.pool.InUse()
-		return nil
-	})
-	st.Socket = n.shard.sock.Stats()
-	return st, err
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // The speaker is news for the whole conference, once a change, and nobody is one when the speaker leaves. Levels and time are
-// handed to the shard's thread here; that packets carry them there is shown in sfu/forward.
+// handed in here, as a shard's notice brings them; that packets carry them is shown in sfu/forward.
 func TestSpeakerEvents(t *testing.T) {
 	const ms = int64(1e6)
 	var got []ParticipantID
@@ -28,33 +28,37 @@ func TestSpeakerEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err = n.shard.do(ctx, func(now int64) error {
-		n.shard.speakerAt = now + 1e15 // the real clock stays out of this
-		c := n.shard.conferences["room"]
-		talk := func(who ParticipantID, span int64) {
-			for end := now + span; now < end; now += 20 * ms {
-				for id, e := range ends {
-					level := uint8(127)
-					if id == who {
-						level = 20
-					}
-					c.detector.Level(e.e.speakerID, level, id == who, now)
-				}
-				c.findSpeaker(now)
+	c := ends["a"].e.conf
+	now := int64(1e15) // the real clock stays out of this
+	hear := func(who ParticipantID) {
+		var levels []level
+		for id, e := range ends {
+			l := level{conf: c, id: e.e.speakerID, loud: 127, at: now}
+			if id == who {
+				l.loud, l.voice = 20, true
 			}
+			levels = append(levels, l)
 		}
-		talk("", 500*ms)
-		talk("a", 1000*ms)
-		talk("b", 60*ms) // a cough
-		talk("a", 500*ms)
-		talk("b", 1500*ms)
-		c.detector.Remove(ends["b"].e.speakerID)
-		delete(ends, "b")
-		talk("", 3000*ms)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+		c.hear(levels)
+	}
+	talk := func(who ParticipantID, span int64) {
+		for end := now + span; now < end; now += 20 * ms {
+			hear(who)
+			c.findSpeaker(now)
+		}
+	}
+	talk("", 500*ms)
+	talk("a", 1000*ms)
+	talk("b", 60*ms) // a cough
+	talk("a", 500*ms)
+	talk("b", 1500*ms)
+	c.hear([]level{{conf: c, id: ends["b"].e.speakerID, remove: true}})
+	delete(ends, "b")
+	talk("", 3000*ms)
+	for end := now + speakerSilence; c.findSpeaker(now); now += 100 * ms {
+		if now > end {
+			t.Fatal("looks for a speaker where nobody is heard")
+		}
 	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)

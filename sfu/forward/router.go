@@ -157,7 +157,9 @@ func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint6
 		t.live = true
 		r.obs.Live(t)
 	}
-	t.codec = codec
+	if t.codec != codec {
+		t.setCodec(codec)
+	}
 	t.level(p, h, now)
 	if t.muted {
 		r.Counters.Muted++

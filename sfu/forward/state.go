@@ -198,7 +198,8 @@ func (p *Peer) RestoreTrack(s TrackState, cfg TrackConfig, now int64) (*Track, b
 		t.Close(now)
 		return nil, false
 	}
-	t.codec, t.live = s.Codec, s.Live
+	t.setCodec(s.Codec)
+	t.live = s.Live
 	for i, ls := range s.Layers {
 		if !ls.Bound {
 			continue

@@ -3,12 +3,12 @@ package forward
 import (
 	"math"
 	"slices"
+	"sync/atomic"
 
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/history"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
-	"github.com/sotto-edge/sotto/sfu/speaker"
 )
 
 // MaxLayers is the number of simulcast layers of one track.
@@ -23,11 +23,17 @@ type TrackConfig struct {
 	SSRCs  []uint32 // streams named in the answer, in the order of RIDs
 	RTX    uint32   // retransmission stream of SSRCs[0] named in the answer; 0: none
 	Muted  bool
-	// Speaker is the conference's detector, nil if the track takes no part in it; SpeakerID is what it knows the publisher by.
-	Speaker   *speaker.Detector
+	// Speaker hears the track's audio levels, nil if nobody does; SpeakerID is what it knows the publisher by.
+	Speaker   Speakers
 	SpeakerID uint64
 	// User is the owner's: it finds its own record of the track by it.
 	User any
+}
+
+// Speakers hears how loud publishers are. speaker.Detector is one.
+type Speakers interface {
+	Level(id uint64, level uint8, voice bool, now int64)
+	Remove(id uint64)
 }
 
 // Track is one publication: the streams of one section of its publisher, and the legs that show it.
@@ -38,13 +44,14 @@ type Track struct {
 	up    uplink
 	kind  rtp.Kind
 	codec rtp.Codec
+	known atomic.Uint32 // codec, for those on other threads
 	muted bool
 	live  bool
 
 	layers []*Layer // lowest resolution first
 	legs   []*Leg
 
-	speaker   *speaker.Detector
+	speaker   Speakers
 	speakerID uint64
 	forwarded uint64
 }
@@ -83,7 +90,7 @@ func (p *Peer) NewTrack(cfg TrackConfig) *Track {
 	t := &Track{User: cfg.User, peer: p, kind: cfg.Kind, muted: cfg.Muted, speaker: cfg.Speaker, speakerID: cfg.SpeakerID}
 	t.up = uplink{mid: cfg.MID, codecs: cfg.Codecs, rids: cfg.RIDs, ssrcs: cfg.SSRCs, rtx: cfg.RTX}
 	if len(cfg.Codecs) > 0 {
-		t.codec = cfg.Codecs[0].Codec
+		t.setCodec(cfg.Codecs[0].Codec)
 	}
 	for i := range n {
 		t.layers = append(t.layers, &Layer{peer: p, track: t, index: i, pending: make([]packet, 0, 64)})
@@ -92,8 +99,14 @@ func (p *Peer) NewTrack(cfg TrackConfig) *Track {
 	return t
 }
 
-// Codec returns what the publisher sends; before its first packet, what it will most likely send.
-func (t *Track) Codec() rtp.Codec { return t.codec }
+// Codec returns what the publisher sends; before its first packet, what it will most likely send. Unlike all else of a Track it may
+// be called from any goroutine.
+func (t *Track) Codec() rtp.Codec { return rtp.Codec(t.known.Load()) }
+
+func (t *Track) setCodec(c rtp.Codec) {
+	t.codec = c
+	t.known.Store(uint32(c))
+}
 
 // Live says whether a packet has arrived.
 func (t *Track) Live() bool { return t.live }

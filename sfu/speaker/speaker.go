@@ -5,7 +5,7 @@
 // silent; and two seconds after everybody has, there is none.
 //
 // It reads no clock and opens no packet; levels and times are handed in. It believes the levels: a client can lie about
-// its own. Like all of the packet path it belongs to one shard, and it allocates only when somebody new speaks up.
+// its own. It does not lock: whoever owns the conference calls it. It allocates only when somebody new speaks up.
 package speaker
 
 const millisecond int64 = 1e6
