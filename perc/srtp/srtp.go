@@ -29,7 +29,7 @@ package srtp
 import (
 	"errors"
 
-	"github.com/sotto-edge/sotto/perc/srtp/internal/redact"
+	"github.com/sotto-edge/sotto/internal/redact"
 )
 
 // What callers tell apart. Everything else that can go wrong is misuse and

@@ -16,13 +16,10 @@ import (
 // exporterLabel is that of RFC 5764 §4.2.
 const exporterLabel = "EXTRACTOR-dtls_srtp"
 
-// readSize holds any record that a client can send in one datagram. What is in it is
-// of no interest: no application data has been agreed on.
-const readSize = 2048
-
 var errFingerprint = errors.New("handshake: certificate is not the one that the answer names")
 
-// association is one session's DTLS, from ClientHello to close_notify.
+// association is one session's DTLS, from its ClientHello to the end of its handshake.
+// What comes after that is parked.
 type association struct {
 	pool   *Pool
 	id     transport.SessionID
@@ -40,15 +37,15 @@ func newAssociation(p *Pool, id transport.SessionID, fp transport.Fingerprint) *
 	return a
 }
 
-// run is the association's goroutine. It ends with everything that it started.
+// run is the association's goroutine. It ends with the handshake, and with everything
+// that it started.
 func (a *association) run() {
 	defer a.pool.running.Done()
-	defer a.pool.forget(a)
 	defer a.cancel()
 
-	conn, keys, err := a.shake()
-	a.pool.handshakeOver()
+	keys, rest, err := a.shake()
 	if err != nil {
+		a.pool.forget(a)
 		a.pool.failed.Add(1)
 		if errors.Is(err, errFingerprint) {
 			a.pool.mismatches.Add(1)
@@ -62,28 +59,13 @@ func (a *association) run() {
 		keys.Local.Zero()
 		keys.Remote.Zero()
 	})
-
-	closed := make(chan struct{})
-	stop := context.AfterFunc(a.ctx, func() {
-		defer close(closed)
-		_ = conn.Close() // sends close_notify and ends the Read below
-	})
-	buf := make([]byte, readSize)
-	for {
-		if _, err := conn.Read(buf); err != nil {
-			break
-		}
-	}
-	if !stop() {
-		<-closed
-		return
-	}
-	_ = conn.Close()
-	a.post((*transport.Mux).HandshakeClosed)
+	a.pool.park(a, rest)
 }
 
-// shake does the handshake.
-func (a *association) shake() (*dtls.Conn, transport.Keys, error) {
+// shake does the handshake, and returns what comes out of it: the keys of the media, and
+// the association without its dtls.Conn, whose goroutines and buffers only a handshake
+// needs.
+func (a *association) shake() (transport.Keys, *parked, error) {
 	p := a.pool
 	conn, err := dtls.ServerWithOptions(a.conn, a.conn.LocalAddr(),
 		dtls.WithCertificates(p.cfg.Certificate),
@@ -98,20 +80,21 @@ func (a *association) shake() (*dtls.Conn, transport.Keys, error) {
 		dtls.WithLoggerFactory(silence{}),
 	)
 	if err != nil {
-		return nil, transport.Keys{}, fmt.Errorf("handshake: %w", err)
+		return transport.Keys{}, nil, fmt.Errorf("handshake: %w", err)
 	}
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithTimeout(a.ctx, p.cfg.Timeout)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = conn.Close()
-		return nil, transport.Keys{}, fmt.Errorf("handshake: %w", err)
+		return transport.Keys{}, nil, fmt.Errorf("handshake: %w", err)
 	}
+	a.conn.silence() // no close_notify, and no sequence number used after those that are read below
 	keys, err := exportKeys(conn)
 	if err != nil {
-		_ = conn.Close()
-		return nil, transport.Keys{}, err
+		return transport.Keys{}, nil, err
 	}
-	return conn, keys, nil
+	rest, err := park(conn, a.conn.lastWritten())
+	return keys, rest, err
 }
 
 // verify checks the client's certificate against the answer (RFC 8122 §6.2). That the
@@ -146,13 +129,12 @@ func exportKeys(conn *dtls.Conn) (transport.Keys, error) {
 	return transport.Keys{Local: server, Remote: client}, nil
 }
 
-// send posts an outgoing datagram. A closing association still sends, unless its
-// session id has found a new owner.
+// send posts an outgoing datagram, which it keeps. An association that has been ended
+// still sends, unless its session id has found a new owner.
 func (a *association) send(datagram []byte) {
-	b := append([]byte(nil), datagram...)
 	a.pool.cfg.Post(func(m *transport.Mux, now int64) {
 		if !a.pool.replaced(a) {
-			m.HandshakePacket(a.id, b, now)
+			m.HandshakePacket(a.id, datagram, now)
 		}
 	})
 }

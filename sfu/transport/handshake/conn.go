@@ -21,6 +21,10 @@ type packetConn struct {
 	closed chan struct{}
 	once   sync.Once
 	read   deadline
+
+	mu      sync.Mutex // the last of what went either way
+	lastIn  []byte
+	lastOut []byte
 }
 
 func newPacketConn(send func([]byte)) *packetConn {
@@ -58,6 +62,9 @@ func (c *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 	select {
 	case d := <-c.in:
+		c.mu.Lock()
+		c.lastIn = d
+		c.mu.Unlock()
 		return copy(b, d), addr{}, nil
 	case <-expired:
 		return 0, nil, os.ErrDeadlineExceeded
@@ -73,8 +80,38 @@ func (c *packetConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 		return 0, net.ErrClosed
 	default:
 	}
-	c.send(b)
+	d := append([]byte(nil), b...)
+	c.mu.Lock()
+	c.lastOut = d
+	c.mu.Unlock()
+	c.send(d)
 	return len(b), nil
+}
+
+// silence ends reading and writing. Closing the dtls.Conn then is heard by nobody.
+func (c *packetConn) silence() { _ = c.Close() }
+
+// lastWritten is the last datagram written.
+func (c *packetConn) lastWritten() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lastOut
+}
+
+// unheard returns what the dtls.Conn may not have dealt with when it was silenced: the
+// datagram that it had read last, and then what waits in the queue.
+func (c *packetConn) unheard() (lastRead []byte, queued [][]byte) {
+	c.mu.Lock()
+	lastRead = c.lastIn
+	c.mu.Unlock()
+	for {
+		select {
+		case d := <-c.in:
+			queued = append(queued, d)
+		default:
+			return lastRead, queued
+		}
+	}
 }
 
 // Close implements net.PacketConn.

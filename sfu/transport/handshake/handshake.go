@@ -1,19 +1,24 @@
 // Package handshake runs the DTLS side of a transport: the handshake as server, the
-// SRTP keys that come out of it, and the wait for close_notify.
+// SRTP keys that come out of it, and close_notify both ways.
 //
-// It owns the server's certificate and one association per session: a goroutine, the
-// three that pion/dtls needs, and a bounded queue of incoming datagrams. The packet
-// thread only puts copies into that queue; everything for the packet thread is posted
-// to it.
+// It owns the server's certificate and one association per session. During its
+// handshake that is a goroutine, those that pion/dtls needs, and a bounded queue of
+// incoming datagrams, into which the packet thread puts copies. After it the association
+// is parked: what is left are the keys of the record layer and the server's last flight,
+// and a record that comes is dealt with where it comes. Everything for the packet thread
+// is posted to it.
 //
 // It promises that no method which the packet thread calls ever blocks, that at most
 // Config.Limit handshakes are under way at a time, that a handshake ends within
-// Config.Timeout, and that no goroutine is left after Close.
+// Config.Timeout, that a finished one costs no goroutine, no timer and less than a
+// kilobyte, that a parked association acts once on a record that its keys authenticate
+// and on nothing else, and that no goroutine is left after Close.
 //
 // It does not check cookies: a ClientHello reaches it only from an address that has
 // passed ICE, which proves more than a HelloVerifyRequest (RFC 6347 §4.2.1). It keeps
-// nothing of an association but what the close needs; there is no resumption and no
-// application data.
+// nothing of an association but what the close needs; there is no resumption, no second
+// handshake and no application data. A user of application data keeps its dtls.Conn
+// instead of parking it.
 package handshake
 
 import (
@@ -40,7 +45,7 @@ import (
 // Config is what a Pool needs to know. Post is required.
 type Config struct {
 	// Post runs f on the thread that owns the Mux, soon and in the order of the calls.
-	// It must not block.
+	// It must not block, nor call the Pool: some calls are made under its lock.
 	Post func(f func(m *transport.Mux, now int64))
 	// Certificate is the server's; without one the Pool makes its own.
 	Certificate tls.Certificate
@@ -68,11 +73,14 @@ const (
 type Stats struct {
 	Running      int    // handshakes under way
 	Associations int    // these, and the finished ones that are not closed
+	Parked       int    // of Associations: the finished ones
 	Refused      uint64 // ClientHellos above the limit
 	Done         uint64
 	Failed       uint64
 	Mismatches   uint64 // of Failed: certificate is not the one in the answer
-	Dropped      uint64 // datagrams for which a queue had no room
+	Dropped      uint64 // datagrams for which a queue had no room, or of no association
+	Rejected     uint64 // records to parked associations: malformed, forged or old
+	Repeated     uint64 // last flights sent again
 }
 
 // Pool runs handshakes for one Mux. All methods are safe for concurrent use; Start,
@@ -84,13 +92,14 @@ type Pool struct {
 	ctx         context.Context
 	running     sync.WaitGroup
 
-	refused, done, failed, mismatches, dropped atomic.Uint64
+	refused, done, failed, mismatches, dropped, rejected, repeated atomic.Uint64
 
 	mu           sync.Mutex
 	closed       bool
 	handshakes   int
-	associations map[transport.SessionID]*association
-	ending       int // associations that are in no table any more
+	associations map[transport.SessionID]*association // with a handshake under way
+	ending       int                                  // associations that are in no table any more, but run
+	parked       map[transport.SessionID]*parked
 }
 
 // NewPool makes a pool. Close it.
@@ -132,6 +141,7 @@ func NewPool(cfg Config) (*Pool, error) {
 		cfg:          cfg,
 		fingerprint:  transport.FingerprintOf(cfg.Certificate.Certificate[0]),
 		associations: make(map[transport.SessionID]*association),
+		parked:       make(map[transport.SessionID]*parked),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
@@ -169,7 +179,7 @@ func (p *Pool) Fingerprint() transport.Fingerprint { return p.fingerprint }
 func (p *Pool) Start(id transport.SessionID, fp transport.Fingerprint) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.handshakes >= p.cfg.Limit || p.associations[id] != nil {
+	if p.closed || p.handshakes >= p.cfg.Limit || p.associations[id] != nil || p.parked[id] != nil {
 		p.refused.Add(1)
 		return false
 	}
@@ -184,11 +194,18 @@ func (p *Pool) Start(id transport.SessionID, fp transport.Fingerprint) bool {
 // Deliver implements transport.Handshaker.
 func (p *Pool) Deliver(id transport.SessionID, datagram []byte) {
 	p.mu.Lock()
-	a := p.associations[id]
-	p.mu.Unlock()
-	if a == nil || !a.conn.deliver(datagram) {
-		p.dropped.Add(1)
+	defer p.mu.Unlock()
+	if a := p.associations[id]; a != nil {
+		if !a.conn.deliver(datagram) {
+			p.dropped.Add(1)
+		}
+		return
 	}
+	if k := p.parked[id]; k != nil {
+		p.act(id, k, p.receive(k, datagram))
+		return
+	}
+	p.dropped.Add(1)
 }
 
 // End implements transport.Handshaker.
@@ -201,6 +218,10 @@ func (p *Pool) End(id transport.SessionID) {
 		a.ended.Store(true)
 		a.cancel()
 	}
+	if k := p.parked[id]; k != nil {
+		delete(p.parked, id)
+		p.leave(id, k)
+	}
 }
 
 // Close ends all associations, each with a close_notify, and waits for their
@@ -211,6 +232,12 @@ func (p *Pool) Close() error {
 	p.mu.Unlock()
 	p.cancel()
 	p.running.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, k := range p.parked {
+		delete(p.parked, id)
+		p.leave(id, k)
+	}
 	return nil
 }
 
@@ -220,12 +247,15 @@ func (p *Pool) Stats() Stats {
 	defer p.mu.Unlock()
 	return Stats{
 		Running:      p.handshakes,
-		Associations: len(p.associations) + p.ending,
+		Associations: len(p.associations) + p.ending + len(p.parked),
+		Parked:       len(p.parked),
 		Refused:      p.refused.Load(),
 		Done:         p.done.Load(),
 		Failed:       p.failed.Load(),
 		Mismatches:   p.mismatches.Load(),
 		Dropped:      p.dropped.Load(),
+		Rejected:     p.rejected.Load(),
+		Repeated:     p.repeated.Load(),
 	}
 }
 
@@ -237,22 +267,100 @@ func (p *Pool) replaced(a *association) bool {
 	return b != nil && b != a
 }
 
-// handshakeOver makes room for the next handshake.
-func (p *Pool) handshakeOver() {
-	p.mu.Lock()
+// over takes a, whose handshake is over, out of the table, and makes room for the next.
+// It answers false if End has been there before. The caller holds the lock.
+func (p *Pool) over(a *association) bool {
 	p.handshakes--
-	p.mu.Unlock()
+	if p.associations[a.id] == a {
+		delete(p.associations, a.id)
+		return true
+	}
+	p.ending--
+	return false
 }
 
-// forget takes a out of the table, if End has not.
+// forget lets go of an association whose handshake has failed.
 func (p *Pool) forget(a *association) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.associations[a.id] == a {
-		delete(p.associations, a.id)
-	} else {
-		p.ending--
+	p.over(a)
+}
+
+// park goes on with what is left of a. From here on the packet thread does its work.
+func (p *Pool) park(a *association, k *parked) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.over(a) {
+		p.leave(a.id, k)
+		return
 	}
+	p.parked[a.id] = k
+	last, queued := a.conn.unheard()
+	// The Finished in it, if it is that, has been answered.
+	if p.receive(k, last) == closed {
+		p.act(a.id, k, closed)
+		return
+	}
+	for _, d := range queued {
+		v := p.receive(k, d)
+		p.act(a.id, k, v)
+		if v == closed {
+			return
+		}
+	}
+}
+
+// receive is k.receive, counted.
+func (p *Pool) receive(k *parked, datagram []byte) verdict {
+	v, refused := k.receive(datagram)
+	p.rejected.Add(uint64(refused))
+	return v
+}
+
+// act does what a datagram to a parked association asks for.
+func (p *Pool) act(id transport.SessionID, k *parked, v verdict) {
+	switch v {
+	case again:
+		p.repeated.Add(1)
+		p.cfg.Post(func(m *transport.Mux, now int64) {
+			if p.owner(id) == k {
+				m.HandshakePacket(id, k.flight, now)
+			}
+		})
+	case closed:
+		delete(p.parked, id)
+		p.leave(id, k) // RFC 5246 §7.2.1
+		p.cfg.Post(func(m *transport.Mux, now int64) {
+			if p.vacant(id) {
+				m.HandshakeClosed(id, now)
+			}
+		})
+	}
+}
+
+// leave sends a close_notify for an association that has left the table.
+func (p *Pool) leave(id transport.SessionID, k *parked) {
+	b := k.farewell()
+	k.wipe()
+	p.cfg.Post(func(m *transport.Mux, now int64) {
+		if p.vacant(id) {
+			m.HandshakePacket(id, b, now)
+		}
+	})
+}
+
+// owner returns the parked association of a session.
+func (p *Pool) owner(id transport.SessionID) *parked {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.parked[id]
+}
+
+// vacant reports whether no later association has the id.
+func (p *Pool) vacant(id transport.SessionID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.associations[id] == nil && p.parked[id] == nil
 }
 
 func (p *Pool) profiles() []dtls.SRTPProtectionProfile {
