@@ -83,6 +83,89 @@ func TestPathAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestMirroredPathAllocatesNothing follows packets from a publisher on one shard to receivers on another, with loss, repair and
+// requests for key frames on the way, and datagrams that crossed.
+func TestMirroredPathAllocatesNothing(t *testing.T) {
+	p := newPair(t, 256)
+	a := p.a.join(1, theirs)
+	tv, sv := a.video("1", cameraSSRC, cameraRTX)
+	ta, sa := a.audio("0", micSSRC)
+	mv, ma := p.mirror(tv), p.mirror(ta)
+	var first *client
+	for i := range 10 {
+		c := p.b.join(10+i, ours)
+		if first == nil {
+			first = c
+		}
+		c.slot(1, rtp.KindVideo, vp8).Bind(mv.Track(), p.b.now)
+		c.slot(2, rtp.KindAudio, opus).Bind(ma.Track(), p.b.now)
+	}
+	p.push(sv, key("begin"))
+	p.a.null, p.b.null = true, true
+	const warm, runs = 150, 300
+	payload := make([]byte, 1000)
+	copy(payload, delta(""))
+	type step struct {
+		in    []udp.Datagram
+		cross udp.Datagram
+	}
+	from := func(c *client, b []byte) udp.Datagram {
+		return udp.Datagram{Data: b, Path: udp.Path{Remote: c.Addr, Local: serverAddr.Addr()}}
+	}
+	var steps []step
+	for i := range warm + runs + 2 {
+		var s step
+		for range 3 {
+			s.in = append(s.in, from(a, sv.next(payload)))
+		}
+		lost := sv.next(payload)
+		if i%2 == 0 {
+			s.in = append(s.in, from(a, lost))
+		}
+		s.in = append(s.in, from(a, sa.next(payload[:80])))
+		ask := []byte{0x81, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0x03, 0xe9, 0, 0, 0, 0} // a NACK for leg 1001
+		at := 32761 + 4*max(0, i-2)
+		ask[12], ask[13] = byte(at>>8), byte(at)
+		ask = append(ask, 0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0x03, 0xe9) // a PLI
+		sealed, err := first.media.Send.SealRTCP(nil, ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.cross = from(first, sealed)
+		steps = append(steps, s)
+	}
+	i := 0
+	run := func() {
+		s := &steps[i]
+		i++
+		p.a.mux.Receive(s.in, p.a.now)
+		p.a.router.Flush(p.a.now)
+		p.down.Forward(&s.cross)
+		p.down.Publish()
+		p.down.Receive(p.b.router, p.b.mux, 64, p.b.now)
+		p.b.router.Flush(p.b.now)
+		p.up.Publish()
+		p.up.Receive(p.a.router, p.a.mux, 64, p.a.now)
+		for _, r := range []*rig{p.a, p.b} {
+			r.now += 10 * ms
+			if r.router.NextDeadline() <= r.now {
+				r.router.Tick(r.now)
+			}
+		}
+	}
+	for range warm {
+		run()
+	}
+	if got := testing.AllocsPerRun(runs, run); got != 0 {
+		t.Errorf("%v allocations per batch", got)
+	}
+	c := p.b.router.Counters
+	if c.PacketsOut < uint64(i*4*10) || c.SendErrors != 0 || c.Retransmitted == 0 || p.up.Counters.Messages == 0 || p.down.Counters.Datagrams != uint64(i) ||
+		p.a.router.Counters.PacketsOut != 0 || p.down.Counters.Dropped != 0 {
+		t.Errorf("not the whole path: %+v, %+v, %+v", c, p.down.Counters, p.up.Counters)
+	}
+}
+
 func BenchmarkForward(b *testing.B) {
 	r := newRig(b)
 	a := r.join(1, theirs)

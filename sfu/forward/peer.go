@@ -16,7 +16,8 @@ type Peer struct {
 	User any // the owner's
 
 	router *Router
-	sess   *transport.Session
+	sess   *transport.Session // nil: mirror
+	mirror *Mirror            // stands for the publisher of a track on another shard
 	ext    Extensions
 
 	tracks    []*Track
@@ -67,6 +68,9 @@ func (p *Peer) RoundTrip() int64 {
 	if p.rtt != 0 {
 		return p.rtt
 	}
+	if p.sess == nil {
+		return 0
+	}
 	return p.sess.RTT()
 }
 
@@ -86,7 +90,10 @@ func (p *Peer) Close(now int64) {
 
 // send sends RTCP to the peer; false if its transport cannot.
 func (p *Peer) send(compound []byte) bool {
-	if !p.sess.Ready() {
+	if p.mirror != nil {
+		return p.mirror.send(compound)
+	}
+	if !p.ready() {
 		return false
 	}
 	if p.sess.SendRTCP(compound) != nil {
@@ -95,6 +102,9 @@ func (p *Peer) send(compound []byte) bool {
 	}
 	return true
 }
+
+// ready says whether the peer can be sent anything.
+func (p *Peer) ready() bool { return p.sess != nil && p.sess.Ready() }
 
 // inbound finds the stream that a packet belongs to. A new stream says in its header extensions which section it is of
 // (RFC 9143 §9.2) and which layer (RFC 8852); or the answer named it; or its payload type leaves no choice.

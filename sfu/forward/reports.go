@@ -55,6 +55,9 @@ func (p *Peer) onSenderReport(pkt rtcp.Packet, now int64) {
 	}
 	if l := p.layer(sr.SSRC); l != nil {
 		l.reception.SenderReport(sr.NTP, sr.RTPTime, now)
+		for _, m := range l.track.mirrors {
+			m.report(l)
+		}
 	}
 	p.onReportBlocks(sr.Blocks, now)
 }
@@ -185,12 +188,20 @@ func (p *Peer) onGoodbye(pkt rtcp.Packet, now int64) {
 		if l == nil {
 			continue
 		}
-		l.lastAt, l.keyWanted = 0, false // until a newer packet comes
-		for _, leg := range l.track.legs {
-			if leg.shows(l) {
-				l.track.RequestKey(now)
-				break
-			}
+		l.stop(now)
+		for _, m := range l.track.mirrors {
+			m.stopped(l)
+		}
+	}
+}
+
+// stop takes the layer for one that is not received, until a newer packet comes.
+func (l *Layer) stop(now int64) {
+	l.lastAt, l.keyWanted = 0, false
+	for _, leg := range l.track.legs {
+		if leg.shows(l) {
+			l.track.RequestKey(now)
+			return
 		}
 	}
 }
@@ -212,7 +223,7 @@ func (p *Peer) sendFeedback() {
 
 // sendReports sends a sender report for each leg in use, and reception reports for what the peer sends.
 func (p *Peer) sendReports(now int64) {
-	if !p.sess.Ready() {
+	if !p.ready() {
 		return
 	}
 	r := p.router

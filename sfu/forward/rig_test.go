@@ -87,7 +87,7 @@ func newRig(t testing.TB) *rig { return newRigWith(t, 4096) }
 func newRigWith(t testing.TB, buffers int) *rig {
 	t.Helper()
 	r := &rig{t: t, now: 1000 * sec, pool: pktbuf.NewPool(buffers), clients: make(map[netip.AddrPort]*client)}
-	r.router = forward.New(forward.Config{Observer: r})
+	r.router = forward.New(forward.Config{Observer: r, Pool: r.pool})
 	var err error
 	r.mux, err = transport.NewMux(transport.Config{
 		Node: 1, Secret: transporttest.UfragKey(t), Pool: r.pool, Rand: transporttest.NewSeeded(1),

@@ -42,6 +42,8 @@ type Observer interface {
 // Config is what a Router is made of.
 type Config struct {
 	Observer Observer
+	// Pool is where packets of mirrored tracks go. It belongs to the same shard, and is needed only where there are others.
+	Pool *pktbuf.Pool
 	// MaxHistory is the number of packets kept of one stream for repair, a power of two. 0 means 1024.
 	MaxHistory int
 }
@@ -57,6 +59,8 @@ type Counters struct {
 	Padding               uint64 // probes without content on a retransmission stream
 	UnknownSSRC           uint64 // packets of a stream that belongs to no publication
 	UnknownPayload        uint64 // packets with a payload type that was not negotiated
+	Mirrored              uint64 // packets that came from another shard
+	MirrorNoBuffer        uint64 // and found no buffer
 	Muted                 uint64 // packets of a muted track, not forwarded
 	Late                  uint64 // packets too old for a leg's numbering
 	SendErrors            uint64 // packets that the transport did not take
@@ -74,6 +78,7 @@ type Counters struct {
 // Router forwards for all sessions of a shard. It implements transport.Handler.
 type Router struct {
 	obs        Observer
+	pool       *pktbuf.Pool
 	maxHistory int
 
 	peers  map[*Peer]struct{}
@@ -95,6 +100,7 @@ func New(cfg Config) *Router {
 	}
 	return &Router{
 		obs:        cfg.Observer,
+		pool:       cfg.Pool,
 		maxHistory: cfg.MaxHistory,
 		peers:      make(map[*Peer]struct{}),
 		scratch:    make([]byte, 0, 2048),
@@ -164,21 +170,29 @@ func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint6
 	if t.muted {
 		r.Counters.Muted++
 	}
-	if t.muted || len(t.legs) == 0 {
+	if t.muted || !t.watched() {
 		if l.nack != nil {
 			l.nack.Reset() // nobody misses anything, and whoever comes begins anew
 		}
 		return
 	}
+	for _, m := range t.mirrors {
+		m.packet(l, b.Bytes(), ext, in.repair)
+	}
+	l.take(b, h, ext, codec, in.repair, now)
+}
+
+// take keeps a packet that is to be forwarded with the batch at hand, and for repair. late says that it was missing.
+func (l *Layer) take(b *pktbuf.Buf, h *rtp.Header, ext int64, codec rtp.Codec, late bool, now int64) {
 	if l.ring != nil {
 		l.nack.Received(ext, now)
 		l.ring.Put(ext, b, now)
 	}
-	if len(l.pending) == 0 {
+	if r := l.peer.router; len(l.pending) == 0 {
 		r.dirty = append(r.dirty, l)
 	}
 	b.Retain()
-	l.pending = append(l.pending, newPacket(b, h, ext, codec, &p.ext))
+	l.pending = append(l.pending, newPacket(b, h, ext, codec, &l.peer.ext))
 }
 
 // Flush forwards the packets of the batch, leg by leg, so that what goes to one address leaves as one run.

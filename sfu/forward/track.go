@@ -48,8 +48,9 @@ type Track struct {
 	muted bool
 	live  bool
 
-	layers []*Layer // lowest resolution first
-	legs   []*Leg
+	layers  []*Layer // lowest resolution first
+	legs    []*Leg
+	mirrors []*Mirror // on other shards
 
 	speaker   Speakers
 	speakerID uint64
@@ -159,7 +160,7 @@ func (t *Track) SetMuted(muted bool, now int64) {
 	for _, leg := range t.legs {
 		leg.restart(now)
 	}
-	if len(t.legs) > 0 {
+	if t.watched() {
 		t.RequestKey(now)
 	}
 }
@@ -171,6 +172,8 @@ func (t *Track) RequestKey(now int64) {
 	}
 	if l := t.best(now); l != nil {
 		l.wantKey(now)
+	} else if m := t.peer.mirror; m != nil {
+		m.requestKey()
 	}
 }
 
@@ -179,6 +182,7 @@ func (t *Track) Close(now int64) {
 	for len(t.legs) > 0 {
 		t.legs[len(t.legs)-1].Bind(nil, now)
 	}
+	t.mirrors = nil
 	if t.speaker != nil {
 		t.speaker.Remove(t.speakerID)
 	}
@@ -270,7 +274,7 @@ func (l *Layer) live(now int64) bool { return l.bound && l.lastAt != 0 && now-l.
 func (l *Layer) tick(now int64) int64 {
 	next := int64(math.MaxInt64)
 	l.ring.Expire(now) // a stream that has stopped must not hold its buffers
-	if l.track.muted || len(l.track.legs) == 0 {
+	if l.track.muted || !l.track.watched() {
 		l.nack.Reset()
 		l.keyWanted = false
 		return next
@@ -348,7 +352,9 @@ func (l *Layer) sendPLI(now int64) bool {
 		return false
 	}
 	l.keyAt = now
-	r.Counters.KeyRequestsOut++
+	if l.peer.mirror == nil {
+		r.Counters.KeyRequestsOut++
+	}
 	r.timers.sooner(l.peer, now+keyInterval)
 	return true
 }
@@ -359,13 +365,13 @@ func (l *Layer) askMissing(now int64) {
 	r.seqs = l.nack.Missing(now, l.peer.RoundTrip(), r.seqs[:0])
 	if len(r.seqs) > 0 {
 		r.scratch = rtcp.AppendNACK(r.scratch[:0], l.peer.localSSRC, l.ssrc, r.seqs)
-		if l.peer.send(r.scratch) {
+		if l.peer.send(r.scratch) && l.peer.mirror == nil {
 			r.Counters.NACKsOut += uint64(len(r.seqs))
 		}
 	}
 	if n := l.nack.GaveUp; n != l.gaveUp {
 		l.gaveUp = n
-		if len(l.track.legs) > 0 {
+		if l.track.watched() {
 			l.wantKey(now)
 		}
 	}
