@@ -3,6 +3,8 @@ package sfu
 import (
 	"net/netip"
 	"strconv"
+
+	"github.com/sotto-edge/sotto/sfu/transport"
 )
 
 // Kind says whether a track or a section carries sound or pictures.
@@ -92,33 +94,16 @@ type Event struct {
 }
 
 // State is the state of an endpoint's transport.
-type State uint8
+type State = transport.State
 
 // The states of a transport. A failed or closed one never recovers.
 const (
-	StateConnecting State = iota + 1
-	StateConnected
-	StateDisconnected
-	StateFailed
-	StateClosed
+	StateConnecting   = transport.StateConnecting
+	StateConnected    = transport.StateConnected
+	StateDisconnected = transport.StateDisconnected
+	StateFailed       = transport.StateFailed
+	StateClosed       = transport.StateClosed // by the client's close_notify, or by Close
 )
-
-// String returns the name of the state as the wire carries it.
-func (s State) String() string {
-	switch s {
-	case StateConnecting:
-		return "connecting"
-	case StateConnected:
-		return "connected"
-	case StateDisconnected:
-		return "disconnected"
-	case StateFailed:
-		return "failed"
-	case StateClosed:
-		return "closed"
-	}
-	return "state(" + strconv.Itoa(int(s)) + ")"
-}
 
 // Slot is the binding of a sending section to the track that plays in it now.
 type Slot struct {

@@ -81,7 +81,7 @@ func (e *endpoint) answer(number int, a Answer) error {
 	var ext forward.Extensions
 	for i := range a.Sections {
 		for _, x := range a.Sections[i].Extensions {
-			ext = withExtension(ext, x)
+			ext.Set(x.URI, x.ID)
 		}
 	}
 	slots := make(map[*section][]forward.CodecMap)
@@ -193,26 +193,4 @@ func codecMaps(as *AnswerSection, offered ...[]Codec) []forward.CodecMap {
 		}
 	}
 	return out
-}
-
-func withExtension(e forward.Extensions, x Extension) forward.Extensions {
-	switch x.URI {
-	case rtp.URIMID:
-		e.MID = x.ID
-	case rtp.URIRID:
-		e.RID = x.ID
-	case rtp.URIRepairedRID:
-		e.RepairedRID = x.ID
-	case rtp.URITransportCC:
-		e.TransportCC = x.ID
-	case rtp.URIAbsSendTime:
-		e.AbsSendTime = x.ID
-	case rtp.URIAudioLevel:
-		e.AudioLevel = x.ID
-	case rtp.URIVideoOrientation:
-		e.Orientation = x.ID
-	case rtp.URIDependencyDescriptor:
-		e.Dependency = x.ID
-	}
-	return e
 }

@@ -69,17 +69,7 @@ func (s *shard) Live(t *forward.Track) { s.node.notices.put(notice{live: t.User.
 
 // State implements forward.Observer.
 func (s *shard) State(p *forward.Peer, st transport.State) {
-	if to, ok := states[st]; ok {
-		s.node.notices.put(notice{moved: p.User.(*endpoint), to: to})
-	}
-}
-
-var states = map[transport.State]State{
-	transport.StateConnecting:   StateConnecting,
-	transport.StateConnected:    StateConnected,
-	transport.StateDisconnected: StateDisconnected,
-	transport.StateFailed:       StateFailed,
-	transport.StateClosed:       StateClosed,
+	s.node.notices.put(notice{moved: p.User.(*endpoint), to: st})
 }
 
 // listen handles notices until there are no more to come. While somebody speaks it also looks at the time: silence comes without a

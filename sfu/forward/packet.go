@@ -10,6 +10,27 @@ type Extensions struct {
 	MID, RID, RepairedRID, TransportCC, AbsSendTime, AudioLevel, Orientation, Dependency uint8
 }
 
+// each calls f for every extension.
+func (e *Extensions) each(f func(uri string, id *uint8)) {
+	f(rtp.URIMID, &e.MID)
+	f(rtp.URIRID, &e.RID)
+	f(rtp.URIRepairedRID, &e.RepairedRID)
+	f(rtp.URITransportCC, &e.TransportCC)
+	f(rtp.URIAbsSendTime, &e.AbsSendTime)
+	f(rtp.URIAudioLevel, &e.AudioLevel)
+	f(rtp.URIVideoOrientation, &e.Orientation)
+	f(rtp.URIDependencyDescriptor, &e.Dependency)
+}
+
+// Set notes the id that was negotiated for the extension uri. One that we do not use is passed over.
+func (e *Extensions) Set(uri string, id uint8) {
+	e.each(func(u string, v *uint8) {
+		if u == uri {
+			*v = id
+		}
+	})
+}
+
 // packet is a media packet on its way from a layer to the legs: what they need of it is read once.
 type packet struct {
 	buf         *pktbuf.Buf

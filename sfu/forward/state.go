@@ -68,12 +68,7 @@ func (s *PeerState) Code(c *plain.Coder) {
 	plain.Int(c, &s.LocalSSRC)
 	plain.Text(c, &s.CNAME)
 	plain.Int(c, &s.TransportSeq)
-	e := &s.Extensions
-	for _, id := range []*uint8{
-		&e.MID, &e.RID, &e.RepairedRID, &e.TransportCC, &e.AbsSendTime, &e.AudioLevel, &e.Orientation, &e.Dependency,
-	} {
-		plain.Int(c, id)
-	}
+	s.Extensions.each(func(_ string, id *uint8) { plain.Int(c, id) })
 	plain.List(c, &s.Inbound, func(c *plain.Coder, i *InboundState) {
 		plain.Int(c, &i.SSRC)
 		c.Bool(&i.Repair)
