@@ -11,6 +11,7 @@ var packetPath = map[string]bool{
 	"internal/udp": true, "internal/pktbuf": true, "internal/spsc": true, "internal/stun": true, "internal/rtp": true,
 	"perc/srtp":     true,
 	"sfu/transport": true, "sfu/forward": true, "sfu/history": true, "sfu/rtcp": true, "sfu/speaker": true,
+	"sfu/layer": true,
 }
 
 // offPath are imports that bring formatting, and with it boxing and

@@ -64,7 +64,11 @@ func compareVP9(t *testing.T, b []byte) {
 		NotReference: theirs.Z, PictureID: theirs.PictureID, HasLayers: theirs.L,
 		TID: theirs.TID, SwitchingUp: theirs.U, SID: theirs.SID, InterLayer: theirs.D,
 		TL0PicIdx: theirs.TL0PICIDX, HasStructure: theirs.V, Len: len(b) - len(rest),
-		PictureIDBits: d.PictureIDBits,
+		PictureIDBits: d.PictureIDBits, NumDifferences: uint8(len(theirs.PDiff)),
+	}
+	copy(want.Differences[:], theirs.PDiff)
+	if theirs.V {
+		want.SpatialLayers = theirs.NS + 1
 	}
 	if d != want {
 		t.Fatalf("%x: %s", b, cmp.Diff(want, d))

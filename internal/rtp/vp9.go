@@ -20,8 +20,13 @@ type VP9Descriptor struct {
 	InterLayer    bool  // D: predicted from the spatial layer below
 	TL0PicIdx     uint8 // with HasLayers, not in flexible mode
 
-	HasStructure bool // V: a scalability structure follows
-	Len          int  // of the descriptor: the VP9 data begins here
+	// Differences are the picture ids between this picture and those it is predicted from (P_DIFF), in flexible mode.
+	Differences    [maxVP9References]uint8
+	NumDifferences uint8
+
+	HasStructure  bool  // V: a scalability structure follows
+	SpatialLayers uint8 // that the structure speaks of (N_S+1)
+	Len           int   // of the descriptor: the VP9 data begins here
 }
 
 // Parse reads the descriptor of a payload. It is false, and d is empty, when the payload is too
@@ -67,6 +72,7 @@ func (d *VP9Descriptor) Parse(b []byte) bool {
 			if len(b) <= v.Len || n == maxVP9References {
 				return false
 			}
+			v.Differences[n], v.NumDifferences = b[v.Len]>>1, uint8(n)+1
 			more = b[v.Len]&0x01 != 0
 			v.Len++
 		}
@@ -76,6 +82,7 @@ func (d *VP9Descriptor) Parse(b []byte) bool {
 		if n == 0 {
 			return false
 		}
+		v.SpatialLayers = b[v.Len]>>5 + 1
 		v.Len += n
 	}
 	*d = v
