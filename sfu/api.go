@@ -4,28 +4,18 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
 
-// Kind says whether a track or a section carries sound or pictures.
-type Kind uint8
+// Kind says whether a track or a section carries sound or pictures. Its String is the media name of SDP (RFC 8866 §5.14).
+type Kind = rtp.Kind
 
 // The kinds of media.
 const (
-	Audio Kind = iota + 1
-	Video
+	Audio = rtp.KindAudio
+	Video = rtp.KindVideo
 )
-
-// String returns the media name of SDP: "audio" or "video" (RFC 8866 §5.14).
-func (k Kind) String() string {
-	switch k {
-	case Audio:
-		return "audio"
-	case Video:
-		return "video"
-	}
-	return "kind(" + strconv.Itoa(int(k)) + ")"
-}
 
 // Source says what a publication shows. A participant has at most one track of each source.
 type Source string

@@ -332,14 +332,12 @@ func (l newLegs) open(e *endpoint) {
 func (e *endpoint) newSlots(k Kind, n int) (legs newLegs) {
 	for range min(n, maxSections-len(e.sections)) {
 		s := &section{mid: strconv.Itoa(len(e.sections)), kind: k, slot: true, ssrc: e.newSSRC()}
-		fk := rtp.KindAudio
 		if k == Video {
-			fk = rtp.KindVideo
 			s.rtx = e.newSSRC()
 		}
 		r := random64()
 		legs = append(legs, newLeg{s, forward.LegConfig{
-			MID: s.mid, Kind: fk, SSRC: s.ssrc, RTXSSRC: s.rtx, Start: uint16(r & 0x7fff), Timestamp: uint32(r >> 32),
+			MID: s.mid, Kind: k, SSRC: s.ssrc, RTXSSRC: s.rtx, Start: uint16(r & 0x7fff), Timestamp: uint32(r >> 32),
 		}})
 		e.sections = append(e.sections, s)
 	}

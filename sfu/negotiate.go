@@ -155,10 +155,7 @@ func (e *endpoint) check(a *Answer) error {
 func (e *endpoint) track(sec *section, as *AnswerSection, codecs []forward.CodecMap) forward.TrackConfig {
 	p := sec.pub
 	cfg := forward.TrackConfig{
-		MID: sec.mid, Kind: rtp.KindAudio, Codecs: codecs, RTX: as.RTXSSRC, Muted: p.muted, User: p,
-	}
-	if sec.kind == Video {
-		cfg.Kind = rtp.KindVideo
+		MID: sec.mid, Kind: sec.kind, Codecs: codecs, RTX: as.RTXSSRC, Muted: p.muted, User: p,
 	}
 	if p.simulcast && len(as.RIDs) > 0 {
 		for _, rid := range simulcastRIDs { // our order, lowest first, whatever the answer's
