@@ -31,6 +31,7 @@ const (
 
 type serveCommand struct {
 	location
+	CPUProfile string `name:"cpu-profile" hidden:"" placeholder:"FILE" help:"Write CPU profiles here, which SIGUSR2 begins and ends."`
 }
 
 // Run serves until SIGINT or SIGTERM.
@@ -55,7 +56,7 @@ func (c serveCommand) serve(ctx context.Context, env environment) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.release()) }()
 
-	a := &appliance{cfg: cfg, dir: dir, log: log, logs: logs, location: c.location, env: env}
+	a := &appliance{cfg: cfg, dir: dir, log: log, logs: logs, location: c.location, env: env, profile: c.CPUProfile}
 	if err := a.open(ctx); err != nil {
 		return errors.Join(err, a.stop())
 	}
@@ -75,6 +76,7 @@ type appliance struct {
 	logs     *obs.LogControl
 	location location
 	env      environment
+	profile  string // file for CPU profiles; empty: none
 
 	group      *run.Group
 	page       *tlscert.Source
@@ -129,6 +131,9 @@ func (a *appliance) open(ctx context.Context) error {
 	a.group.Go("page certificate", a.page.Watch)
 	a.group.Go("admin certificate", adminCert.Watch)
 	a.group.Go("reload", run.OnHangup(a.reload))
+	if a.profile != "" {
+		a.group.Go("profile", obs.CPUProfile(a.profile, a.log))
+	}
 	a.group.Go("https", a.public.serve)
 	a.group.Go("admin", a.admin.serve)
 	return nil
