@@ -63,7 +63,9 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		return nil, err
 	}
 	media := &signaling.NodeMedia{}
-	if m.service, err = signaling.New(signaling.Config{Media: media, Auth: m.tokens, Directory: m.rooms}, log); err != nil {
+	if m.service, err = signaling.New(signaling.Config{
+		Media: media, Auth: m.tokens, Directory: m.rooms, Participants: cfg.Media.MaxParticipants,
+	}, log); err != nil {
 		return nil, err
 	}
 	public, err := publicAddresses(cfg.Media)
@@ -81,6 +83,7 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		Secret:        secret,
 		Observer:      m.service,
 		MaxSessions:   cfg.Media.MaxSessions,
+		MaxEndpoints:  cfg.Media.MaxParticipants,
 		ReceiveBuffer: cfg.Media.ReceiveBuffer, SendBuffer: cfg.Media.SendBuffer,
 	}, log); err != nil {
 		return nil, fmt.Errorf("media.port: %w (`sotto doctor` says more)", err)

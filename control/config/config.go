@@ -48,6 +48,7 @@ type Media struct {
 	Port            int      `toml:"port" doc:"The UDP port of all media, on all addresses. The same number as HTTPS means one number in a firewall. 0: any free one."`
 	PublicAddresses []string `toml:"public_addresses" doc:"Addresses under which this machine is reached from elsewhere when it does not hold them itself (NAT, floating addresses). Its own are found without being named."`
 	MaxSessions     int      `toml:"max_sessions" doc:"Most participants with media at one time. Each may cost about 1 MiB of packets held for repair."`
+	MaxParticipants int      `toml:"max_participants" doc:"Most participants of one meeting."`
 	ReceiveBuffer   int      `toml:"receive_buffer" doc:"Bytes of UDP receive buffer to ask of the kernel; doctor says when it grants less."`
 	SendBuffer      int      `toml:"send_buffer" doc:"Bytes of UDP send buffer to ask of the kernel."`
 }
@@ -73,6 +74,7 @@ func Default() Config {
 				Port:            8443,
 				PublicAddresses: []string{},
 				MaxSessions:     2000,
+				MaxParticipants: 100,
 				ReceiveBuffer:   4 << 20,
 				SendBuffer:      4 << 20,
 			},
