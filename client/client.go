@@ -49,6 +49,8 @@ type Config struct {
 	Name string
 	// TLS is for the HTTPS side; nil trusts what the system trusts.
 	TLS *tls.Config
+	// Dial makes the connections of the HTTPS side; nil: a net.Dialer does. For those who count what passes.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Publish is what is published at once, so that the first offer has room for it: Local returns the tracks.
 	Publish []Publication
 	// AutoSubscribe subscribes to every track of the others, as long as there are slots.
@@ -106,7 +108,7 @@ func Join(ctx context.Context, cfg Config) (*Client, error) {
 	base = &url.URL{Scheme: base.Scheme, Host: base.Host}
 	c := &Client{
 		cfg: cfg, log: cfg.Logger, base: base, done: make(chan struct{}),
-		http:   &http.Client{Transport: &http.Transport{TLSClientConfig: cfg.TLS}},
+		http:   &http.Client{Transport: &http.Transport{TLSClientConfig: cfg.TLS, DialContext: cfg.Dial}},
 		events: newQueue[Event](queuedEvents), streams: newQueue[*Stream](queuedStreams),
 	}
 	if c.log == nil {
