@@ -1,12 +1,13 @@
 // Package sfu is the bench of the media node: publishers' sound and pictures, forwarded to many receivers, over real ICE, DTLS and
-// SRTP on loopback.
+// SRTP in one machine.
 //
-// It owns the load and the measure. It promises that what the server costs is read from the server's own process and nothing else;
-// that every receiver takes account of every sequence number it is sent, repaired ones apart; and that nothing of it, the server
-// included, runs on when Run returns. The publishers are the Go SDK; so are the receivers, but for media they only look at the clear
-// headers and open one packet in fifty: their CPU is the load generator's, and it should not be what limits the measure.
+// It owns the loads and the measure. It promises that what the server costs is read from the server's own process and nothing else;
+// that every receiver takes account of every sequence number it is sent, repaired ones apart; that every server it can load is loaded
+// by the same sockets in the same way; and that nothing of it, the server included, runs on when Run returns. For media, receivers
+// only look at the clear headers and open one packet in fifty: their CPU is the load generator's, and it should not be what limits
+// the measure.
 //
-// It does not simulate networks, nor browsers' encoders: all packets of a frame have one size and leave at once unless -paced.
+// It does not simulate browsers' encoders: all packets of a picture have one size and leave at once unless -paced.
 package sfu
 
 import (
@@ -16,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -23,57 +25,99 @@ import (
 	"github.com/sotto-edge/sotto/bench/internal/terminal"
 )
 
-// Command is `sotto bench sfu`.
+// Command is `sotto bench sfu`. Numbers that are negative are the scenario's.
 type Command struct {
-	Publishers   int           `default:"1" help:"Participants that publish, to everybody."`
-	Receivers    int           `default:"50" help:"Participants that receive from all publishers."`
-	VideoBitrate int           `default:"1000000" help:"Bits per second of each publisher's pictures; 0: none."`
+	Scenario     string        `enum:"fan,fan-4m,fan-8m,meeting,rooms,idle,storm,large,residence" default:"fan" help:"The load: fan (one to 50, 1 Mbit/s), fan-4m (to 20), fan-8m, meeting (10 to each other), rooms (8 of 4), idle (99 who receive nothing), storm (60 join in 6 s), large (one to 500), residence (how long packets stay)."`
+	Target       string        `enum:"sotto,plain-pion,bare-pion,janus" default:"sotto" help:"The server: sotto, or a peer to compare with: plain-pion, bare-pion (both need -peer), janus (from apt, needs root)."`
+	Rooms        int           `default:"-1" placeholder:"N" help:"Rooms with the same load each."`
+	Publishers   int           `default:"-1" placeholder:"N" help:"Participants that publish, in each room."`
+	Receivers    int           `default:"-1" placeholder:"N" help:"Participants that receive from all publishers of their room, in each."`
+	VideoBitrate int           `default:"-1" placeholder:"N" help:"Bits per second of each publisher's pictures; 0: none."`
 	FPS          int           `default:"30" help:"Pictures per second."`
 	Audio        bool          `default:"true" negatable:"" help:"Publish sound too: fifty packets of 90 bytes a second."`
 	Paced        bool          `help:"Spread the packets of a picture over half its time, as browsers do, instead of sending them at once."`
 	Duration     time.Duration `default:"20s" help:"How long is measured, once everybody is there."`
 	Warmup       time.Duration `default:"3s" help:"How long media flows before that."`
-	Joining      int           `default:"4" help:"How many join at once."`
+	Joining      int           `default:"-1" placeholder:"N" help:"How many join at once; 4 unless the scenario says otherwise."`
+	Over         time.Duration `default:"-1s" placeholder:"D" help:"Receivers join at even distances over this time, however long each takes; 0: one after the other."`
 	SRTP         string        `name:"srtp" enum:"gcm,cm" default:"gcm" help:"Protection of media: gcm (AES-128-GCM) or cm (AES-CM-SHA1)."`
 	MaxLoss      float64       `default:"-1" help:"Fail when more than this share of the packets is lost; negative: never."`
 	JSON         bool          `help:"Print one JSON object instead of the table."`
 	Report       string        `placeholder:"F.html" help:"Write a page with charts to this file."`
+	Profile      string        `placeholder:"F.pprof" help:"Write a CPU profile of the server over the measure to this file."`
+	Peer         string        `type:"path" placeholder:"FILE" help:"The pion SFU to compare with (go build ./bench/peer); by default sotto-peer beside this program."`
 
 	Server string `hidden:"" help:"Binary whose serve is measured, by default this one." type:"path"`
 }
 
-// Validate implements what kong asks for.
-func (c *Command) Validate() error {
-	switch {
-	case c.Publishers < 1 || c.Receivers < 1 || c.Publishers+c.Receivers > maxPeople:
-		return fmt.Errorf("one publisher and one receiver at least, %d people at most", maxPeople)
-	case c.VideoBitrate < 0 || c.VideoBitrate > 0 && (c.FPS < 1 || c.FPS > 240):
-		return errors.New("pictures: 1 to 240 a second")
-	case c.VideoBitrate == 0 && !c.Audio:
-		return errors.New("neither sound nor pictures: nothing to forward")
-	case c.VideoBitrate > 0 && c.VideoBitrate/8/c.FPS < 2*stampSize:
-		return fmt.Errorf("%d bit/s at %d pictures a second leaves no room for a time stamp", c.VideoBitrate, c.FPS)
-	case c.Duration < time.Second || c.Warmup < 0 || c.Joining < 1:
-		return errors.New("a second at least, one joining at least")
+// defaultJoining is how many join at once where nobody says.
+const defaultJoining = 4
+
+// load resolves the scenario and the flags.
+func (c *Command) load() (load, error) {
+	l, ok := scenarios[c.Scenario]
+	if !ok {
+		return l, fmt.Errorf("no scenario is called %q", c.Scenario)
 	}
-	return nil
+	for _, n := range []struct {
+		to   *int
+		flag int
+	}{{&l.rooms, c.Rooms}, {&l.publishers, c.Publishers}, {&l.receivers, c.Receivers}, {&l.bitrate, c.VideoBitrate}, {&l.joining, c.Joining}} {
+		if n.flag >= 0 {
+			*n.to = n.flag
+		}
+	}
+	if c.Over >= 0 {
+		l.over = c.Over
+	}
+	if l.joining == 0 && c.Joining < 0 {
+		l.joining = defaultJoining
+	}
+	l.scenario, l.fps, l.audio, l.paced, l.srtp = c.Scenario, c.FPS, c.Audio, c.Paced, c.SRTP
+	l.duration, l.warmup = c.Duration, c.Warmup
+	return l, l.validate()
 }
 
-// maxPeople is what a room takes by default.
-const maxPeople = 100
+// Validate implements what kong asks for.
+func (c *Command) Validate() error {
+	_, err := c.load()
+	return err
+}
+
+// binary finds the program of the server.
+func (c *Command) binary() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("bench: find this program: %w", err)
+	}
+	switch {
+	case c.Target == "plain-pion" || c.Target == "bare-pion":
+		if c.Peer != "" {
+			return c.Peer, nil
+		}
+		return filepath.Join(filepath.Dir(self), "sotto-peer"), nil
+	case c.Server != "":
+		return c.Server, nil
+	}
+	return self, nil
+}
 
 // Run measures, and prints what was found.
 func (c *Command) Run(t terminal.Terminal) error {
+	if done, err := c.elsewhere(); done || err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	binary := c.Server
-	if binary == "" {
-		var err error
-		if binary, err = os.Executable(); err != nil {
-			return fmt.Errorf("bench: find this program: %w", err)
-		}
+	l, err := c.load()
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
-	r, err := measure(ctx, c, binary, func(format string, args ...any) {
+	binary, err := c.binary()
+	if err != nil {
+		return err
+	}
+	r, err := measure(ctx, l, subject{name: c.Target, binary: binary, profile: c.Profile}, func(format string, args ...any) {
 		if !c.JSON {
 			fmt.Fprintf(t.Err, format+"\n", args...)
 		}
@@ -94,7 +138,7 @@ func (c *Command) Run(t terminal.Terminal) error {
 		fmt.Fprintf(t.Out, "%s\n", text)
 	} else {
 		for _, f := range r.figures() {
-			fmt.Fprintf(t.Out, "%-38s %s\n", f.Name, f.Value)
+			fmt.Fprintf(t.Out, "%-46s %s\n", f.Name, f.Value)
 		}
 	}
 	if c.MaxLoss >= 0 && r.LossRatio > c.MaxLoss {
@@ -102,6 +146,9 @@ func (c *Command) Run(t terminal.Terminal) error {
 	}
 	return nil
 }
+
+// subject is the server to measure.
+type subject struct{ name, binary, profile string }
 
 func writeReport(name string, r *Result) error {
 	f, err := os.Create(name)

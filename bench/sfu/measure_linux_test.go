@@ -6,87 +6,183 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sotto-edge/sotto/bench/internal/target"
 	"github.com/sotto-edge/sotto/bench/internal/terminal"
 )
 
-// build makes the binary whose `serve` is measured.
-func build(t *testing.T) string {
+// build makes a program of this module.
+func build(t *testing.T, pkg string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "sotto")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/sotto").CombinedOutput(); err != nil {
+	binary := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, pkg).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return binary
 }
 
-// The bench runs the real appliance as its child, and finds every packet at every receiver.
-func TestRun(t *testing.T) {
-	binary := build(t)
-	page := filepath.Join(t.TempDir(), "report.html")
-	for name, c := range map[string]Command{
-		"one publisher": {
-			Publishers: 1, Receivers: 5, VideoBitrate: 1_000_000, FPS: 30, Audio: true, Duration: 2 * time.Second, Joining: 4, SRTP: "gcm",
-			JSON: true, Report: page, MaxLoss: 0,
-		},
-		"a meeting over CM": {
-			Publishers: 4, Receivers: 2, VideoBitrate: 300_000, FPS: 15, Audio: true, Paced: true, Duration: time.Second, Joining: 2,
-			SRTP: "cm", JSON: true, MaxLoss: 0,
-		},
-		"sound": {Publishers: 1, Receivers: 2, Audio: true, Duration: time.Second, Joining: 1, SRTP: "gcm", JSON: true, MaxLoss: 0},
-	} {
-		if testing.Short() && name != "one publisher" {
-			continue
-		}
-		t.Run(name, func(t *testing.T) {
-			c.Server = binary
-			if err := c.Validate(); err != nil {
-				t.Fatal(err)
-			}
-			var out, errs bytes.Buffer
-			if err := c.Run(terminal.Terminal{Out: &out, Err: &errs}); err != nil {
-				t.Fatalf("%v\n%s", err, errs.String())
-			}
-			if errs.Len() > 0 {
-				t.Errorf("progress beside -json: %s", errs.String())
-			}
-			var got map[string]any
-			if err := json.Unmarshal(out.Bytes(), &got); err != nil || bytes.Count(out.Bytes(), []byte("\n")) != 1 {
-				t.Fatalf("%v: not one object on one line: %s", err, out.String())
-			}
-			for _, figure := range []string{
-				"server_cpu_ns_per_packet", "packets_forwarded_per_second", "latency_seconds_p50", "latency_seconds_p99", "rss_bytes",
-				"join_seconds_p50", "join_seconds_p99",
-			} {
-				few := figure == "server_cpu_ns_per_packet" && name == "sound" // less than /proc counts
-				if v, ok := got[figure].(float64); !ok || v < 0 || v == 0 && !few {
-					t.Errorf("%s is %v", figure, got[figure])
-				}
-			}
-			for _, figure := range []string{"loss_ratio", "packets_lost"} {
-				if v, ok := got[figure].(float64); !ok || v != 0 {
-					t.Errorf("%s is %v", figure, got[figure])
-				}
-			}
-			sent, forwarded := got["packets_sent"].(float64), got["packets_forwarded"].(float64)
-			// Senders and receivers are not read at one moment, and a busy machine makes more of that.
-			if want := sent * float64(c.Receivers); forwarded < want/2 || forwarded > 2*want {
-				t.Errorf("%.0f packets forwarded of %.0f for each of %d receivers", forwarded, sent, c.Receivers)
-			}
-		})
+// figures runs the command and returns its one object.
+func figures(t *testing.T, c Command) map[string]any {
+	t.Helper()
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
 	}
-	text, err := os.ReadFile(page)
+	var out, errs bytes.Buffer
+	if err := c.Run(terminal.Terminal{Out: &out, Err: &errs}); err != nil {
+		t.Fatalf("%v\n%s", err, errs.String())
+	}
+	if errs.Len() > 0 {
+		t.Errorf("progress beside -json: %s", errs.String())
+	}
+	var got map[string]any
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || bytes.Count(out.Bytes(), []byte("\n")) != 1 {
+		t.Fatalf("%v: not one object on one line: %s", err, out.String())
+	}
+	return got
+}
+
+// whole checks what holds however busy the machine is: every packet came to everybody, and the figures are there.
+func whole(t *testing.T, got map[string]any, fan float64, zero ...string) {
+	t.Helper()
+	for _, figure := range []string{
+		"server_cpu_ns_per_packet", "packets_forwarded_per_second", "latency_seconds_p50", "latency_seconds_p99", "residence_seconds_p99",
+		"rss_bytes", "join_seconds_p50", "join_seconds_p99",
+	} {
+		if v, ok := got[figure].(float64); !ok || v < 0 || v == 0 && !slices.Contains(zero, figure) {
+			t.Errorf("%s is %v", figure, got[figure])
+		}
+	}
+	for _, figure := range []string{"loss_ratio", "packets_lost"} {
+		if v, ok := got[figure].(float64); !ok || v != 0 {
+			t.Errorf("%s is %v", figure, got[figure])
+		}
+	}
+	sent, forwarded := got["packets_sent"].(float64), got["packets_forwarded"].(float64)
+	// Senders and receivers are not read at one moment, and a busy machine makes more of that.
+	if want := sent * fan; forwarded < want/2 || forwarded > 2*want {
+		t.Errorf("%.0f packets forwarded of %.0f for each of %.0f receivers", forwarded, sent, fan)
+	}
+}
+
+// page checks that a report was written, and all of it could be drawn.
+func page(t *testing.T, name string) {
+	t.Helper()
+	text, err := os.ReadFile(name)
 	if err != nil || !strings.Contains(string(text), "<svg") || strings.Contains(string(text), "NaN") {
 		t.Errorf("report of %d bytes: %v", len(text), err)
 	}
 }
 
+// The bench runs the real appliance as its child, and finds every packet at every receiver.
+func TestRun(t *testing.T) {
+	binary := build(t, "../../cmd/sotto")
+	fan := scenario("fan")
+	fan.Receivers, fan.Duration, fan.Report = 5, 2*time.Second, filepath.Join(t.TempDir(), "report.html")
+	fan.Profile = filepath.Join(t.TempDir(), "cpu.pprof")
+	meeting := scenario("rooms")
+	meeting.Rooms, meeting.Publishers, meeting.Receivers, meeting.FPS, meeting.Paced, meeting.SRTP = 2, 3, 1, 15, true, "cm"
+	sound := scenario("fan")
+	sound.Receivers, sound.VideoBitrate = 2, 0
+	for name, run := range map[string]struct {
+		command Command
+		fan     float64
+		zero    []string
+	}{
+		"one publisher":     {command: fan, fan: 5},
+		"two rooms over CM": {command: meeting, fan: 3},
+		"sound":             {command: sound, fan: 2, zero: []string{"server_cpu_ns_per_packet"}}, // less than /proc counts
+	} {
+		if testing.Short() && name != "one publisher" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			run.command.Server = binary
+			whole(t, figures(t, run.command), run.fan, append(run.zero, "residence_seconds_p99")...)
+		})
+	}
+	page(t, fan.Report)
+	if st, err := os.Stat(fan.Profile); err != nil || st.Size() == 0 {
+		t.Errorf("no profile: %v", err)
+	}
+}
+
+// Who receives nothing has no latency, and the page says what there is.
+func TestIdle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the appliance")
+	}
+	c := scenario("idle")
+	c.Receivers, c.Server, c.Report = 3, build(t, "../../cmd/sotto"), filepath.Join(t.TempDir(), "report.html")
+	got := figures(t, c)
+	if got["packets_sent"].(float64) != 0 || got["latency_samples"].(float64) != 0 {
+		t.Errorf("idle: %v", got)
+	}
+	page(t, c.Report)
+}
+
+// Joins that overlap each have a share of the server's and one of the client's.
+func TestStorm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the appliance")
+	}
+	c := scenario("storm")
+	c.Receivers, c.Over, c.Server, c.Report = 6, time.Second, build(t, "../../cmd/sotto"), filepath.Join(t.TempDir(), "report.html")
+	got := figures(t, c)
+	join, own := got["join_seconds_p99"].(float64), got["join_server_seconds_p50"].(float64)
+	if own <= 0 || own > join || got["join_client_seconds_p50"].(float64) <= 0 {
+		t.Errorf("of %g s to join %g s are the server's", join, own)
+	}
+	page(t, c.Report)
+}
+
+// The plain pion SFU is loaded by the same sockets, in both its shapes.
+func TestPion(t *testing.T) {
+	binary := build(t, "../peer")
+	for _, name := range []string{"bare-pion", "plain-pion"} {
+		if testing.Short() && name != "bare-pion" {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			c := scenario("fan")
+			c.Target, c.Peer, c.Receivers, c.Duration = name, binary, 2, 2*time.Second
+			whole(t, figures(t, c), 2, "residence_seconds_p99")
+			if testing.Short() {
+				return
+			}
+			c = scenario("meeting")
+			c.Target, c.Peer, c.Publishers = name, binary, 3
+			whole(t, figures(t, c), 2, "residence_seconds_p99", "server_cpu_ns_per_packet")
+		})
+	}
+}
+
+// Janus is loaded in a network namespace, which only root can make.
+func TestJanus(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts Janus")
+	}
+	if err := target.Missing(target.Janus); err != nil {
+		t.Skip(err)
+	}
+	out, err := exec.CommandContext(t.Context(), build(t, "../../cmd/sotto"), "bench", "sfu", "-target", "janus", "-receivers", "2", "-duration", "2s", "-json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	whole(t, got, 2, "residence_seconds_p99")
+}
+
 // A server that does not come up is reported with what it says.
 func TestServerFails(t *testing.T) {
-	c := Command{Publishers: 1, Receivers: 1, Audio: true, Duration: time.Second, Joining: 1, SRTP: "gcm", Server: "/bin/false"}
+	c := scenario("fan")
+	c.Server = "/bin/false"
 	err := c.Run(terminal.Terminal{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}})
 	if err == nil || !strings.Contains(err.Error(), "the server ended") {
 		t.Errorf("%v", err)

@@ -5,61 +5,70 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/pion/dtls/v3"
-
-	"github.com/sotto-edge/sotto/bench/internal/child"
+	"github.com/sotto-edge/sotto/bench/internal/netns"
 	"github.com/sotto-edge/sotto/bench/internal/proc"
-	"github.com/sotto-edge/sotto/client"
-	"github.com/sotto-edge/sotto/signaling/wire"
+	"github.com/sotto-edge/sotto/bench/internal/sink"
+	"github.com/sotto-edge/sotto/bench/internal/target"
 )
 
 // Times of a run.
 const (
 	joinLimit = 30 * time.Second
 	settling  = time.Second // before memory is read
-	grace     = time.Second // after the measure, for repairs to arrive
-	lookEvery = time.Second // /proc counts in hundredths
 	pollEvery = time.Millisecond
 )
 
+// elsewhere runs the command in a network namespace when the server needs one, and says whether that is done.
+func (c *Command) elsewhere() (bool, error) {
+	if c.Target != target.Janus {
+		return false, nil
+	}
+	if err := target.Missing(c.Target); err != nil {
+		return false, err
+	}
+	return netns.Enter()
+}
+
 // run is one measure from its first process to its last.
 type run struct {
-	c      *Command
+	load   load
 	tell   func(format string, args ...any)
-	server *child.Server
-	room   wire.Meeting
-	sinks  *sinks
+	server target.Server
+	rooms  []target.Room
+	pool   *sink.Pool
+	left   departures
+	quiet  atomic.Bool // publishers send nothing
 
 	publishers []*publisher
-	tracks     []string
+	waiting    []*receiver        // who publish, and will receive
 	stop       context.CancelFunc // of everything in work
 	work       sync.WaitGroup
 	failed     chan error
 
 	mu        sync.Mutex
+	seats     []target.Seat
 	receivers []*receiver
 }
 
-func measure(ctx context.Context, c *Command, binary string, tell func(format string, args ...any)) (_ *Result, err error) {
-	r := &run{c: c, tell: tell, failed: make(chan error, maxPeople)}
-	if r.server, err = child.Start(ctx, binary); err != nil {
+func measure(ctx context.Context, l load, s subject, tell func(format string, args ...any)) (_ *Result, err error) {
+	r := &run{load: l, tell: tell, failed: make(chan error, l.rooms*(l.people()+1))}
+	r.server, err = target.Start(ctx, target.Config{Name: s.name, Binary: s.binary, People: l.people() + 1, Profile: s.profile})
+	if err != nil {
 		return nil, err
 	}
-	r.sinks = newSinks()
+	r.pool = sink.NewPool()
 	var working context.Context
 	working, r.stop = context.WithCancel(ctx)
 	defer func() { err = errors.Join(err, r.close()) }()
-	tell("server: process %d, media at %s", r.server.PID, r.server.Media)
-	if r.room, err = client.OpenMeeting(ctx, r.server.URL, r.server.TLS, ""); err != nil {
-		return nil, fmt.Errorf("bench: open a meeting: %w", err)
+	tell("%s: process %d", s.name, r.server.PID())
+	result := newResult(l, s.name)
+	if result.Loopback, err = r.loopback(); err != nil {
+		return nil, err
 	}
-	result := &Result{
-		Bench: "sfu", Machine: proc.Here(), Publishers: c.Publishers, Receivers: c.Receivers, VideoBitrate: c.VideoBitrate, FPS: c.FPS,
-		Audio: c.Audio, Paced: c.Paced, SRTP: map[string]string{"gcm": "AEAD_AES_128_GCM", "cm": "AES128_CM_HMAC_SHA1_80"}[c.SRTP],
-	}
-	if err := r.publish(working); err != nil {
+	if err := r.publish(ctx, working); err != nil {
 		return nil, err
 	}
 	before, err := r.rest(ctx)
@@ -75,13 +84,16 @@ func measure(ctx context.Context, c *Command, binary string, tell func(format st
 		return nil, err
 	}
 	result.RSS = joined.RSS
-	result.RSSPerLeg = float64(joined.RSS-before.RSS) / float64(c.Receivers)
-	meanwhile := r.totals().packets
-	if err := r.window(ctx, result); err != nil {
+	result.RSSPerLeg = float64(joined.RSS-before.RSS) / float64(l.legs())
+	meanwhile := r.totals().Packets
+	if err := r.window(ctx, result, s.profile != ""); err != nil {
 		return nil, err
 	}
+	if l.idle {
+		return result, nil // what forwarding costs is not known
+	}
 	forwarding := float64(meanwhile) * result.ServerCPUNSPerPacket / 1e9
-	result.JoinCPU = ((joined.CPU() - before.CPU()).Seconds() - forwarding) / float64(c.Receivers)
+	result.JoinCPU = max(0, ((joined.CPU()-before.CPU()).Seconds()-forwarding)/float64(l.legs()))
 	return result, nil
 }
 
@@ -89,16 +101,21 @@ func measure(ctx context.Context, c *Command, binary string, tell func(format st
 func (r *run) close() error {
 	r.stop()
 	r.work.Wait()
+	r.mu.Lock()
+	seats := r.seats
+	r.mu.Unlock()
 	var leaving sync.WaitGroup
-	for _, p := range r.publishers {
-		leaving.Go(func() { _ = p.seat.Close() })
-	}
-	for _, v := range r.present() {
-		leaving.Go(func() { _ = v.close() })
+	for _, s := range seats {
+		leaving.Go(func() { _ = s.Close() })
 	}
 	leaving.Wait()
-	r.sinks.close()
+	r.pool.Close()
 	return r.server.Stop()
+}
+
+func (r *run) loopback() (float64, error) {
+	took, err := r.pool.Loopback(r.server.Local())
+	return took.Seconds(), err
 }
 
 func (r *run) present() []*receiver {
@@ -128,89 +145,145 @@ func (r *run) rest(ctx context.Context) (proc.Usage, error) {
 	if err := r.pause(ctx, settling); err != nil {
 		return proc.Usage{}, err
 	}
-	return proc.Of(r.server.PID)
+	return proc.Of(r.server.PID())
 }
 
-// publish lets the publishers join, and begin.
-func (r *run) publish(ctx context.Context) error {
-	joining, cancel := context.WithTimeout(ctx, joinLimit)
-	defer cancel()
-	for i := range r.c.Publishers {
-		seat, err := client.Join(joining, client.Config{
-			URL: r.server.URL, Room: r.room.Room, Name: fmt.Sprintf("Publisher %d", i+1), TLS: r.server.TLS,
-			Publish: r.c.publications(), Profiles: []dtls.SRTPProtectionProfile{r.c.profile()},
-		})
-		if err != nil {
-			return fmt.Errorf("bench: publisher %d: %w", i+1, err)
-		}
-		p := &publisher{c: r.c, seat: seat}
-		r.publishers = append(r.publishers, p)
-		if err := seat.Connected(joining); err != nil {
-			return fmt.Errorf("bench: publisher %d: %w", i+1, err)
-		}
-		for _, v := range r.c.publications() {
-			r.tracks = append(r.tracks, seat.Local(v.Source).ID())
-		}
-		phase := time.Duration(i) * 7 * time.Millisecond
-		r.work.Go(func() {
-			if err := p.run(ctx, phase); err != nil {
-				r.failed <- err
-			}
-		})
+// seat lets somebody join.
+func (r *run) seat(ctx context.Context, at target.Room, name string, publish target.Media, v *receiver) (target.Seat, error) {
+	number := uint32(0)
+	cfg := target.SeatConfig{
+		Name: name, Publish: publish, Profile: r.load.profile(),
+		Open: func() (*sink.Sink, error) { return r.pool.Open(r.server.Local(), atomic.AddUint32(&number, 1)) },
 	}
-	r.tell("%d publishing", r.c.Publishers)
+	if v != nil {
+		cfg.Opened, cfg.Turns = v.opened, v.turns
+	}
+	s, err := at.Join(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	r.mu.Lock()
+	r.seats = append(r.seats, s)
+	r.mu.Unlock()
+	return s, nil
+}
+
+// publish opens the rooms and lets the publishers join, and begin.
+func (r *run) publish(ctx, working context.Context) error {
+	joining, cancel := context.WithTimeout(ctx, joinLimit+time.Duration(r.load.rooms*r.load.publishers)*time.Second)
+	defer cancel()
+	media := target.Media{Sound: r.load.audio, Pictures: r.load.bitrate > 0, Simulcast: r.load.simulcast}
+	for i := range r.load.rooms {
+		at, err := r.server.Open(joining)
+		if err != nil {
+			return err
+		}
+		r.rooms = append(r.rooms, at)
+		for j := range r.load.publishers {
+			n := i*r.load.publishers + j
+			v := &receiver{left: &r.left}
+			s, err := r.seat(joining, at, fmt.Sprintf("Publisher %d", n+1), media, v)
+			if err != nil {
+				return err
+			}
+			v.seat = s
+			if err := s.Connected(joining); err != nil {
+				return fmt.Errorf("publisher %d: %w", n+1, err)
+			}
+			if r.load.everybody {
+				r.waiting = append(r.waiting, v)
+			}
+			p := &publisher{load: r.load, seat: s, left: &r.left, quiet: &r.quiet}
+			r.publishers = append(r.publishers, p)
+			r.work.Go(func() {
+				if err := p.run(working, time.Duration(n)*7*time.Millisecond); err != nil {
+					r.failed <- err
+				}
+			})
+		}
+	}
+	r.tell("%d publishing", len(r.publishers))
 	return nil
 }
 
-// receive lets the receivers join, a few at once, and waits until each has every track.
+// arrival is somebody who is about to receive.
+type arrival struct {
+	name string
+	room target.Room
+	v    *receiver // who publishes already; nil: a new seat
+}
+
+// arrivals are all of them, in their order.
+func (r *run) arrivals() []arrival {
+	var list []arrival
+	for _, v := range r.waiting {
+		list = append(list, arrival{name: "publisher", v: v})
+	}
+	for n := range r.load.rooms * r.load.receivers {
+		list = append(list, arrival{name: fmt.Sprintf("Receiver %d", n+1), room: r.rooms[n%len(r.rooms)]})
+	}
+	return list
+}
+
+// receive lets the receivers join, and waits until each has every stream.
 func (r *run) receive(ctx context.Context, result *Result) error {
-	ctx, cancel := context.WithTimeout(ctx, joinLimit+time.Duration(r.c.Receivers)*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, joinLimit+time.Duration(r.load.legs())*time.Second)
 	defer cancel()
-	numbers := make(chan int)
+	list := r.arrivals()
+	queue := make(chan arrival, len(list))
+	workers := min(r.load.joining, len(list))
+	if r.load.over > 0 {
+		workers = len(list) // nobody waits for anybody
+	}
 	var joining sync.WaitGroup
-	for range min(r.c.Joining, r.c.Receivers) {
+	for range workers {
 		joining.Go(func() {
-			for n := range numbers {
-				if err := r.arrive(ctx, n); err != nil {
+			for a := range queue {
+				if err := r.arrive(ctx, a); err != nil {
 					r.failed <- err
 					cancel()
 				}
 			}
 		})
 	}
-	for n := range r.c.Receivers {
-		select {
-		case numbers <- n:
-		case <-ctx.Done():
+	begin := time.Now()
+	for n, a := range list {
+		if r.load.over > 0 {
+			due := time.NewTimer(time.Until(begin.Add(r.load.over * time.Duration(n) / time.Duration(len(list)))))
+			select {
+			case <-due.C:
+			case <-ctx.Done():
+			}
+			due.Stop()
 		}
-		if (n+1)%10 == 0 {
-			r.tell("%d of %d receiving", n+1, r.c.Receivers)
-		}
+		queue <- a
 	}
-	close(numbers)
+	close(queue)
 	joining.Wait()
 	select {
 	case err := <-r.failed:
 		return err
 	default:
 	}
-	for _, v := range r.present() {
-		st := v.state()
-		result.joins = append(result.joins, float64(st.first-v.began.UnixNano())/1e9)
-		if r.c.VideoBitrate > 0 {
-			result.pictures = append(result.pictures, float64(st.picture-v.began.UnixNano())/1e9)
-		}
-	}
-	result.JoinP50, result.JoinP99 = result.joins.At(0.5), result.joins.At(0.99)
-	result.FirstPictureP50, result.FirstPictureP99 = result.pictures.At(0.5), result.pictures.At(0.99)
+	r.tell("%d receiving", len(list))
+	result.joined(r.present(), r.load.bitrate > 0)
 	return nil
 }
 
-// arrive lets one receiver join.
-func (r *run) arrive(ctx context.Context, n int) error {
-	v, err := join(ctx, r.c, r.server, r.room, r.sinks, n, r.tracks)
+// arrive lets one receive.
+func (r *run) arrive(ctx context.Context, a arrival) (err error) {
+	v := a.v
+	if v == nil {
+		v = &receiver{began: time.Now(), turns: sink.NewTurns(), left: &r.left}
+		if v.seat, err = r.seat(ctx, a.room, a.name, target.Media{}, v); err != nil {
+			return err
+		}
+	} else {
+		v.began = time.Now()
+	}
+	streams, err := v.seat.Receive(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", a.name, err)
 	}
 	r.mu.Lock()
 	r.receivers = append(r.receivers, v)
@@ -221,9 +294,9 @@ func (r *run) arrive(ctx context.Context, n int) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("bench: receiver %d has %d of %d tracks: %w", n+1, v.state().streams, len(r.tracks), ctx.Err())
+			return fmt.Errorf("bench: %s has %d of %d streams: %w", a.name, v.state().Streams, streams, ctx.Err())
 		}
-		if v.state().streams == len(r.tracks) {
+		if v.state().Streams >= streams {
 			return nil
 		}
 	}
@@ -231,7 +304,7 @@ func (r *run) arrive(ctx context.Context, n int) error {
 
 // totals is the sum over all receivers.
 type totals struct {
-	state
+	sink.State
 	sent uint64
 	each []map[uint32]int64
 }
@@ -240,11 +313,11 @@ func (r *run) totals() totals {
 	var t totals
 	for _, v := range r.present() {
 		st := v.state()
-		t.packets += st.packets
-		t.bytes += st.bytes
-		t.duplicates += st.duplicates
-		t.repaired += st.repaired
-		t.each = append(t.each, st.highest)
+		t.Packets += st.Packets
+		t.Bytes += st.Bytes
+		t.Duplicates += st.Duplicates
+		t.Repaired += st.Repaired
+		t.each = append(t.each, st.Highest)
 	}
 	for _, p := range r.publishers {
 		t.sent += p.sent.Load()
@@ -252,99 +325,21 @@ func (r *run) totals() totals {
 	return t
 }
 
-// window is the measure itself.
-func (r *run) window(ctx context.Context, result *Result) error {
-	r.sinks.quiet.Store(true)
-	if err := r.pause(ctx, r.c.Warmup); err != nil {
-		return err
-	}
-	r.tell("measuring for %s", r.c.Duration)
-	for _, v := range r.present() {
-		v.measure(true)
-	}
-	load, err := proc.Of(0)
-	if err != nil {
-		return err
-	}
-	begin := time.Now()
-	first := r.totals()
-	if err := r.look(result, begin, first); err != nil {
-		return err
-	}
-	last := first
-	for left := r.c.Duration; left > 0; left = r.c.Duration - time.Since(begin) {
-		if left >= 2*lookEvery {
-			left = lookEvery // the last look is between one and two of them long
+// joined takes what the joins have cost the receivers in time.
+func (result *Result) joined(all []*receiver, pictures bool) {
+	for _, v := range all {
+		st := v.state()
+		result.joins = append(result.joins, float64(st.First-v.began.UnixNano())/1e9)
+		if pictures {
+			result.pictures = append(result.pictures, float64(st.Picture-v.began.UnixNano())/1e9)
 		}
-		if err := r.pause(ctx, left); err != nil {
-			return err
-		}
-		last = r.totals()
-		if err := r.look(result, begin, last); err != nil {
-			return err
+		if v.turns != nil {
+			result.shares = append(result.shares, v.turns.Server().Seconds())
+			result.others = append(result.others, v.turns.Client().Seconds())
 		}
 	}
-	loadAfter, err := proc.Of(0)
-	if err != nil {
-		return err
-	}
-	for _, v := range r.present() {
-		v.measure(false)
-	}
-	if err := r.pause(ctx, grace); err != nil { // media goes on, so that the last packets of the window can be repaired too
-		return err
-	}
-	var lost uint64
-	for i, v := range r.present() {
-		lost += v.lost(first.each[i], last.each[i])
-		v.mu.Lock()
-		result.latencies = append(result.latencies, v.latencies...)
-		v.mu.Unlock()
-		if n := v.sink.lost.Load(); n > 0 {
-			r.tell("receiver %d: %d datagrams came too fast to be opened", i+1, n)
-		}
-	}
-	result.fill(first, last, lost, loadAfter.CPU()-load.CPU())
-	result.LoadReachedRatio = float64(result.PacketsSent) / (r.c.rate() * result.DurationSeconds)
-	if result.LoadReachedRatio < 0.95 {
-		r.tell("only %s of the load was reached: the machine has other things to do", percent(result.LoadReachedRatio))
-	}
-	return nil
-}
-
-// look notes how the server fares.
-func (r *run) look(result *Result, begin time.Time, t totals) error {
-	u, err := proc.Of(r.server.PID)
-	if err != nil {
-		return err
-	}
-	result.timeline = append(result.timeline, moment{at: time.Since(begin), server: u, packets: t.packets})
-	return nil
-}
-
-// fill works the figures out.
-func (result *Result) fill(first, last totals, lost uint64, load time.Duration) {
-	from, to := result.timeline[0], result.timeline[len(result.timeline)-1]
-	took := (to.at - from.at).Seconds()
-	packets := float64(last.packets - first.packets)
-	cpu := to.server.CPU() - from.server.CPU()
-
-	result.DurationSeconds = took
-	result.PacketsSent = last.sent - first.sent
-	result.PacketsForwarded = last.packets - first.packets
-	result.PacketsForwardedPerSecond = packets / took
-	result.BitsForwardedPerSecond = 8 * float64(last.bytes-first.bytes) / took
-	result.ServerCPURatio = cpu.Seconds() / took
-	result.LoadCPURatio = load.Seconds() / took
-	if packets > 0 {
-		result.ServerCPUNSPerPacket = float64(cpu) / packets
-		result.ServerUserNSPerPacket = float64(to.server.User-from.server.User) / packets
-		result.ServerSystemNSPerPacket = float64(to.server.System-from.server.System) / packets
-		result.LossRatio = float64(lost) / (packets + float64(lost))
-	}
-	result.PacketsLost = lost
-	result.PacketsRepaired = last.repaired - first.repaired
-	result.PacketsDuplicate = last.duplicates - first.duplicates
-	result.LatencySamples = len(result.latencies)
-	result.LatencyP50, result.LatencyP99, result.LatencyMax = result.latencies.At(0.5), result.latencies.At(0.99), result.latencies.Max()
+	result.JoinP50, result.JoinP99 = result.joins.At(0.5), result.joins.At(0.99)
+	result.FirstPictureP50, result.FirstPictureP99 = result.pictures.At(0.5), result.pictures.At(0.99)
+	result.JoinServerP50, result.JoinServerP99 = result.shares.At(0.5), result.shares.At(0.99)
+	result.JoinClientP50 = result.others.At(0.5)
 }

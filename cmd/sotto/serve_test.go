@@ -85,7 +85,7 @@ func start(t *testing.T, dir, document string) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() {
-		served <- serveCommand{location{Config: r.file, Data: dir}}.serve(ctx, environment{
+		served <- serveCommand{location: location{Config: r.file, Data: dir}}.serve(ctx, environment{
 			out: r.out, err: r.log, getenv: func(string) string { return "" }, uid: 1000,
 		})
 	}()
@@ -240,7 +240,7 @@ func TestServe(t *testing.T) {
 		}
 	}
 
-	again := serveCommand{location{Config: r.file, Data: r.dir}}
+	again := serveCommand{location: location{Config: r.file, Data: r.dir}}
 	err = again.serve(t.Context(), environment{out: io.Discard, err: io.Discard, getenv: os.Getenv, uid: 1000})
 	if err == nil || !strings.Contains(err.Error(), r.URL) {
 		t.Errorf("a second one on the same folder: %v", err)
@@ -425,7 +425,7 @@ func TestServeSaysWhatIsInTheWay(t *testing.T) {
 	} {
 		file := write(t, "sotto.toml", document)
 		dir := t.TempDir()
-		err := serveCommand{location{Config: file, Data: dir}}.serve(t.Context(), environment{out: io.Discard, err: io.Discard, getenv: os.Getenv, uid: 1000})
+		err := serveCommand{location: location{Config: file, Data: dir}}.serve(t.Context(), environment{out: io.Discard, err: io.Discard, getenv: os.Getenv, uid: 1000})
 		if key, missing := strings.CutPrefix(key, "tls: "); missing {
 			if !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("%s: %v", key, err)

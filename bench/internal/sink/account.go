@@ -1,4 +1,4 @@
-package sfu
+package sink
 
 import (
 	"encoding/binary"
@@ -7,20 +7,21 @@ import (
 	"github.com/sotto-edge/sotto/sfu/rtcp"
 )
 
-// sampleEvery is how many packets of a stream go by for one that is opened.
-const sampleEvery = 50
+// SampleEvery is how many packets of a stream go by for one that is opened.
+const SampleEvery = 50
 
-// What the server's offers always say: every client is offered the same numbers.
-const (
-	transportID = 4   // extension with the transport-wide sequence number
-	soundType   = 111 // payload type of Opus
-	repairType  = 97  // and of retransmissions of VP8
-)
+// Layout says what the numbers in clear headers mean, as negotiated with the server. A zero is a thing that is not negotiated.
+type Layout struct {
+	Transport uint8 // header extension with the transport-wide sequence number
+	Sound     uint8 // payload type of Opus; every other one is pictures
+	Repair    uint8 // payload type of retransmissions (RFC 4588)
+}
 
 // account is what one receiver knows of what it is sent, from clear headers alone: which sequence numbers came, which are to be asked
 // for again, and what to tell the server. It is not for use by several goroutines at once.
 type account struct {
-	own uint32 // SSRC of what it reports as
+	own    uint32 // SSRC of what it reports as
+	layout Layout
 
 	streams []*stream // in the order of their first packets
 	arrived rtcp.TWCCRecorder
@@ -66,15 +67,15 @@ func (a *account) take(b []byte, at int64) (on bool) {
 	if !h.Parse(b) {
 		return false
 	}
-	if v := h.Extension(transportID); len(v) == 2 {
+	if v := h.Extension(a.layout.Transport); a.layout.Transport != 0 && len(v) == 2 {
 		a.arrived.Received(binary.BigEndian.Uint16(v), at)
 	}
-	if h.PayloadType == repairType {
+	if a.layout.Repair != 0 && h.PayloadType == a.layout.Repair {
 		return true // counted when it is opened: only then is it known what it repairs
 	}
 	s := a.stream(h.SSRC)
 	if s == nil {
-		s = &stream{ssrc: h.SSRC, video: h.PayloadType != soundType, reception: rtcp.Reception{SSRC: h.SSRC}}
+		s = &stream{ssrc: h.SSRC, video: h.PayloadType != a.layout.Sound, reception: rtcp.Reception{SSRC: h.SSRC}}
 		a.streams = append(a.streams, s)
 	}
 	if a.first == 0 {
@@ -97,10 +98,10 @@ func (a *account) take(b []byte, at int64) (on bool) {
 	}
 	a.packets++
 	a.bytes += uint64(len(b))
-	if h.SequenceNumber%sampleEvery != 0 {
+	if h.SequenceNumber%SampleEvery != 0 {
 		return false
 	}
-	s.sampled[int(h.SequenceNumber/sampleEvery)%len(s.sampled)] = sample{h.SequenceNumber, at}
+	s.sampled[int(h.SequenceNumber/SampleEvery)%len(s.sampled)] = sample{h.SequenceNumber, at}
 	return true
 }
 
@@ -126,7 +127,7 @@ func (a *account) arrival(ssrc uint32, seq uint16) (int64, bool) {
 	if s == nil {
 		return 0, false
 	}
-	v := s.sampled[int(seq/sampleEvery)%len(s.sampled)]
+	v := s.sampled[int(seq/SampleEvery)%len(s.sampled)]
 	return v.at, v.seq == seq && v.at != 0
 }
 

@@ -1,11 +1,7 @@
-package sfu
+package sink
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -26,16 +22,16 @@ const (
 	timestampSize = 64  // of a control message with a time stamp
 )
 
-// sinks empties the sockets of all receivers from one thread. While people join it waits for datagrams; later it comes by every few
+// Pool empties the sockets of all receivers from one thread. While people join it waits for datagrams; later it comes by every few
 // milliseconds, so that the server's sendmmsg does not pay for waking anybody: on loopback the sender's system time includes what the
 // receiver's wake-up costs, which no network card would make it pay. Arrival is the kernel's time stamp, and does not suffer.
-type sinks struct {
+type Pool struct {
 	quiet atomic.Bool
 	ended atomic.Bool
 	work  sync.WaitGroup
 
 	mu  sync.Mutex
-	all []*sink
+	all []*Sink
 
 	// Of the thread.
 	messages [sinkBatch]message
@@ -51,8 +47,9 @@ type message struct {
 	_      [4]byte
 }
 
-func newSinks() *sinks {
-	s := &sinks{buffer: make([]byte, sinkBatch*sinkDatagram)}
+// NewPool returns a pool without sockets. Close ends it.
+func NewPool() *Pool {
+	s := &Pool{buffer: make([]byte, sinkBatch*sinkDatagram)}
 	for i := range s.messages {
 		s.vectors[i].Base = &s.buffer[i*sinkDatagram]
 		s.vectors[i].SetLen(sinkDatagram)
@@ -64,16 +61,19 @@ func newSinks() *sinks {
 	return s
 }
 
-// close ends the thread. The sockets are closed by their owners.
-func (s *sinks) close() {
+// Quiet says whether datagrams may wait a few milliseconds.
+func (s *Pool) Quiet(on bool) { s.quiet.Store(on) }
+
+// Close ends the thread. The sockets are closed by their owners.
+func (s *Pool) Close() {
 	s.ended.Store(true)
 	s.work.Wait()
 }
 
-func (s *sinks) run() {
+func (s *Pool) run() {
 	runtime.LockOSThread()
 	var polled []unix.PollFd
-	var all []*sink
+	var all []*Sink
 	for !s.ended.Load() {
 		s.mu.Lock()
 		all = append(all[:0], s.all...)
@@ -98,7 +98,7 @@ func (s *sinks) run() {
 }
 
 // empty takes everything that waits in one socket.
-func (s *sinks) empty(k *sink) {
+func (s *Pool) empty(k *Sink) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for k.fd >= 0 {
@@ -112,6 +112,9 @@ func (s *sinks) empty(k *sink) {
 		for i := range int(n) {
 			b := s.buffer[i*sinkDatagram:][:s.messages[i].length]
 			at := timestamp(s.control[i][:s.messages[i].header.Controllen])
+			if k.turns != nil {
+				k.turns.datagram(b, at, server)
+			}
 			if k.account.take(b, at) {
 				k.hand(b)
 			}
@@ -120,6 +123,13 @@ func (s *sinks) empty(k *sink) {
 			return
 		}
 	}
+}
+
+// forget leaves a socket to its owner.
+func (s *Pool) forget(k *Sink) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = slices.DeleteFunc(s.all, func(o *Sink) bool { return o == k })
 }
 
 // timestamp reads SCM_TIMESTAMPNS (socket(7)); without one it is now.
@@ -133,145 +143,3 @@ func timestamp(control []byte) int64 {
 	}
 	return time.Now().UnixNano()
 }
-
-// sink is the socket of one receiver, as pion sees it: RTP that the account has seen does not come through.
-type sink struct {
-	all    *sinks
-	addr   *net.UDPAddr
-	server netip.AddrPort
-	in     chan []byte
-	ended  chan struct{}
-	lost   atomic.Uint64 // datagrams that pion was too slow for
-
-	mu      sync.Mutex // of what follows, and of the account
-	fd      int        // -1: closed
-	account account
-}
-
-// open makes a socket that sends to the server and receives from it only.
-func (s *sinks) open(server netip.AddrPort, own uint32) (*sink, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("bench: socket: %w", err)
-	}
-	k := &sink{all: s, server: server, in: make(chan []byte, sinkQueue), ended: make(chan struct{}), fd: fd, account: account{own: own}}
-	if err := k.setUp(server); err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: socket: %w", err), unix.Close(fd))
-	}
-	s.mu.Lock()
-	s.all = append(s.all, k)
-	s.mu.Unlock()
-	return k, nil
-}
-
-func (k *sink) setUp(server netip.AddrPort) error {
-	if unix.SetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, sinkBuffer) != nil { // root only
-		_ = unix.SetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, sinkBuffer)
-	}
-	if err := unix.SetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
-		return err
-	}
-	if err := unix.Bind(k.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		return err
-	}
-	if err := unix.Connect(k.fd, &unix.SockaddrInet4{Addr: server.Addr().As4(), Port: int(server.Port())}); err != nil {
-		return err
-	}
-	name, err := unix.Getsockname(k.fd)
-	if err != nil {
-		return err
-	}
-	own, ok := name.(*unix.SockaddrInet4)
-	if !ok {
-		return errors.New("no IPv4 address")
-	}
-	k.addr = &net.UDPAddr{IP: own.Addr[:], Port: own.Port}
-	return nil
-}
-
-// hand gives pion a datagram. The lock is held.
-func (k *sink) hand(b []byte) {
-	select {
-	case k.in <- append([]byte(nil), b...):
-	default:
-		k.lost.Add(1)
-	}
-}
-
-// ReadFromAddrPort is what pion reads with (ice.AddrPortReaderWriter).
-func (k *sink) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
-	select {
-	case d := <-k.in:
-		return copy(b, d), k.server, nil
-	case <-k.ended:
-		return 0, netip.AddrPort{}, io.EOF
-	}
-}
-
-// WriteToAddrPort is what pion writes with. What is not for the server's first address is not sent.
-func (k *sink) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	if to != k.server {
-		return len(b), nil
-	}
-	k.mu.Lock()
-	fd := k.fd
-	var err error
-	if fd >= 0 {
-		err = unix.Send(fd, b, 0)
-	} else {
-		err = net.ErrClosed
-	}
-	k.mu.Unlock()
-	if err != nil && !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EAGAIN) {
-		return 0, err
-	}
-	return len(b), nil
-}
-
-// ReadFrom implements net.PacketConn.
-func (k *sink) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := k.ReadFromAddrPort(b)
-	return n, net.UDPAddrFromAddrPort(from), err
-}
-
-// WriteTo implements net.PacketConn.
-func (k *sink) WriteTo(b []byte, to net.Addr) (int, error) {
-	u, ok := to.(*net.UDPAddr)
-	if !ok {
-		return 0, net.ErrClosed
-	}
-	a := u.AddrPort()
-	return k.WriteToAddrPort(b, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
-}
-
-// Close implements net.PacketConn. It may be called twice.
-func (k *sink) Close() error {
-	k.all.forget(k)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.fd < 0 {
-		return nil
-	}
-	close(k.ended)
-	err := unix.Close(k.fd)
-	k.fd = -1
-	return err
-}
-
-func (s *sinks) forget(k *sink) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = slices.DeleteFunc(s.all, func(o *sink) bool { return o == k })
-}
-
-// LocalAddr implements net.PacketConn.
-func (k *sink) LocalAddr() net.Addr { return k.addr }
-
-// SetDeadline implements net.PacketConn; nobody here waits long.
-func (k *sink) SetDeadline(time.Time) error { return nil }
-
-// SetReadDeadline implements net.PacketConn.
-func (k *sink) SetReadDeadline(time.Time) error { return nil }
-
-// SetWriteDeadline implements net.PacketConn.
-func (k *sink) SetWriteDeadline(time.Time) error { return nil }

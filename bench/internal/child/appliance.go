@@ -1,0 +1,96 @@
+package child
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Server is a running appliance.
+type Server struct {
+	*Process
+	URL   string
+	Media string // address of the media port
+	TLS   *tls.Config
+}
+
+// configuration puts everything on loopback, on ports that the system chooses. The media port is on all addresses, of which
+// 127.0.0.1 is offered first.
+const configuration = `
+[server]
+listen = "127.0.0.1:0"
+admin_listen = "127.0.0.1:0"
+
+[media]
+port = 0
+public_addresses = ["127.0.0.1"]
+max_participants = %d
+
+[log]
+level = "warn"
+`
+
+// Options are what a bench may change of an appliance.
+type Options struct {
+	Binary  string
+	People  int    // most in one room; 0: a hundred
+	Profile string // file for CPU profiles, which SIGUSR2 begins and ends; empty: none
+}
+
+// Start runs `serve`, and returns when it serves.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	var data string
+	p, err := Run(func(dir string) (*exec.Cmd, error) {
+		data = filepath.Join(dir, "data")
+		file := filepath.Join(dir, "sotto.toml")
+		if err := os.WriteFile(file, fmt.Appendf(nil, configuration, max(100, o.People)), 0o600); err != nil {
+			return nil, err
+		}
+		args := []string{"serve", "-config", file, "-data", data}
+		if o.Profile != "" {
+			args = append(args, "-cpu-profile", o.Profile)
+		}
+		return exec.Command(o.Binary, args...), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Process: p}
+	// By node.json the appliance tells the tools on its machine where it listens.
+	err = p.Await(ctx, func() (bool, error) {
+		var node struct {
+			PID        int
+			URL, Media string
+		}
+		text, err := os.ReadFile(filepath.Join(data, "node.json"))
+		if err != nil || json.Unmarshal(text, &node) != nil || node.PID != p.PID {
+			return false, nil
+		}
+		s.URL, s.Media = node.URL, node.Media
+		return true, s.trust(filepath.Join(data, "tls", "cert.pem"))
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.Stop())
+	}
+	return s, nil
+}
+
+// trust takes the self-signed certificate that the server has made.
+func (s *Server) trust(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("bench: the server's certificate: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return fmt.Errorf("bench: %s holds no certificate", file)
+	}
+	s.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
+	return nil
+}

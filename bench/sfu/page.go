@@ -1,0 +1,204 @@
+package sfu
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/sotto-edge/sotto/bench/internal/quantile"
+	"github.com/sotto-edge/sotto/bench/internal/report"
+)
+
+// seconds writes a time with three digits that mean something.
+func seconds(v float64) string {
+	switch {
+	case v >= 1:
+		return strconv.FormatFloat(v, 'g', 3, 64) + " s"
+	case v >= 1e-3:
+		return strconv.FormatFloat(v*1e3, 'g', 3, 64) + " ms"
+	}
+	return strconv.FormatFloat(v*1e6, 'g', 3, 64) + " µs"
+}
+
+func microseconds(ns float64) string { return strconv.FormatFloat(ns/1000, 'f', 2, 64) + " µs" }
+
+func size(v float64) string {
+	switch {
+	case v >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", v/(1<<20))
+	case v >= 1<<10:
+		return fmt.Sprintf("%.1f KiB", v/(1<<10))
+	}
+	return fmt.Sprintf("%.0f B", v)
+}
+
+func percent(v float64) string { return fmt.Sprintf("%.1f %%", 100*v) }
+
+// figures are what people read, in that order; the large ones are what the scenario is about.
+func (r *Result) figures() []report.Figure {
+	idle, storm, stay := r.load.idle, r.load.over > 0, r.Scenario == "residence"
+	media := !idle && !storm && !stay
+	f := []report.Figure{
+		{Name: "server CPU, of one core", Value: percent(r.ServerCPURatio), Main: idle || stay},
+		{Name: "memory of the server", Value: size(float64(r.RSS)), Main: idle},
+		{Name: "memory per receiver", Value: size(r.RSSPerLeg), Main: idle},
+	}
+	if !idle {
+		f = append([]report.Figure{
+			{Name: "packets forwarded per second", Value: grouped(r.PacketsForwardedPerSecond), Main: media || stay},
+			{Name: "server CPU per packet", Value: microseconds(r.ServerCPUNSPerPacket), Main: media},
+			{Name: "of it in user space", Value: microseconds(r.ServerUserNSPerPacket)},
+			{Name: "of it in the kernel", Value: microseconds(r.ServerSystemNSPerPacket)},
+			{Name: "bits forwarded per second", Value: fmt.Sprintf("%.1f M", r.BitsForwardedPerSecond/1e6)},
+			{Name: "packets lost", Value: fmt.Sprintf("%d of %s", r.PacketsLost, grouped(float64(r.PacketsForwarded+r.PacketsLost))), Main: media},
+			{Name: "packets repaired", Value: strconv.FormatUint(r.PacketsRepaired, 10)},
+			{Name: "packets that came twice", Value: strconv.FormatUint(r.PacketsDuplicate, 10)},
+			{Name: "latency, half within", Value: seconds(r.LatencyP50)},
+			{Name: "latency, 99 of 100 within", Value: seconds(r.LatencyP99), Main: media},
+			{Name: fmt.Sprintf("latency, longest of %d samples", r.LatencySamples), Value: seconds(r.LatencyMax)},
+			{Name: "time in the server, half within", Value: seconds(r.StayP50), Main: stay},
+			{Name: "time in the server, 99 of 100 within", Value: seconds(r.StayP99), Main: stay},
+		}, f...)
+		f = append(f, report.Figure{Name: "server CPU per join", Value: seconds(r.JoinCPU), Main: storm})
+	}
+	f = append(
+		f,
+		report.Figure{Name: "time to join, half within", Value: seconds(r.JoinP50), Main: storm},
+		report.Figure{Name: "time to join, 99 of 100 within", Value: seconds(r.JoinP99)},
+	)
+	if r.JoinServerP50 > 0 {
+		f = append(
+			f,
+			report.Figure{Name: "of it the server's share, half within", Value: seconds(r.JoinServerP50), Main: storm},
+			report.Figure{Name: "of it the server's share, 99 of 100 within", Value: seconds(r.JoinServerP99), Main: storm},
+			report.Figure{Name: "of it the client's share, half within", Value: seconds(r.JoinClientP50)},
+		)
+	}
+	if r.VideoBitrate > 0 {
+		f = append(f, report.Figure{Name: "time to the first picture, half within", Value: seconds(r.FirstPictureP50)},
+			report.Figure{Name: "time to the first picture, 99 of 100", Value: seconds(r.FirstPictureP99)})
+	}
+	f = append(f, report.Figure{Name: "CPU of the load generator, of one core", Value: percent(r.LoadCPURatio)})
+	if !idle {
+		f = append(f, report.Figure{Name: "load reached, of what was asked for", Value: percent(r.LoadReachedRatio)})
+	}
+	return append(f, report.Figure{Name: "machine", Value: fmt.Sprintf("%s, %d cores, Linux %s, %s", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Go)})
+}
+
+// grouped writes a whole number with spaces between its thousands.
+func grouped(v float64) string {
+	digits := strconv.FormatFloat(v, 'f', 0, 64)
+	out := ""
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			out += "\u2009"
+		}
+		out += string(d)
+	}
+	return out
+}
+
+// page is the report.
+func (r *Result) page() report.Page {
+	what := r.load.String()
+	p := report.Page{
+		Title:   "sotto bench sfu: " + r.Scenario,
+		Lead:    fmt.Sprintf("%s. Server: %s. Measured for %s on one machine, %s.", upper(what), r.Server, seconds(r.DurationSeconds), r.SRTP),
+		Figures: r.figures(),
+		Notes:   []string{"Server figures are those of the server's own process (/proc), which shares the machine's cores with the load generator."},
+	}
+	if r.load.idle {
+		p.Lead += " Nobody sends while it is measured; receivers report once a second, as browsers do."
+	}
+	if len(r.latencies) > 0 {
+		within := cumulative("Latency, the slowest of 100 left out", "ms", 1e3, report.Series{Name: "publisher to receiver"}, r.latencies, 0.99)
+		if len(r.stays) > 0 {
+			within.Series = append(within.Series, cumulative("", "", 1e3, report.Series{Name: "in the server"}, r.stays, 0.99).Series...)
+		}
+		p.Charts = append(p.Charts, r.rate(), r.cpu(), within)
+		p.Notes = append(p.Notes,
+			"Latency is from the moment the publisher hands a packet to its stack to the moment the kernel hands it to the receiver's socket. "+
+				"Loss counts every sequence number at every receiver, after repair.",
+			fmt.Sprintf("Time in the server is from before the publisher's system call to the kernel's time stamp at the receiver's socket, less %s, "+
+				"the median of the same between two sockets with nobody in between. The server's pacing and its waiting for a core are in it.", seconds(r.Loopback)))
+	} else {
+		p.Charts = append(p.Charts, r.cpu())
+	}
+	p.Charts = append(p.Charts, r.memory(), r.arrivals())
+	if len(r.shares) > 0 {
+		p.Charts = append(p.Charts, r.turns())
+		p.Notes = append(p.Notes, "A join is shared out by turns: what passes before a message, of signaling or of media, belongs to the side that sends it. "+
+			"What the server sends while the client works counts as the server's, so that its share is an upper bound. It ends with the first packet of media, "+
+			"whose own wait is not in it: that is the publisher's rhythm.")
+	}
+	return p
+}
+
+// upper begins a sentence.
+func upper(s string) string {
+	if s != "" && s[0] >= 'a' && s[0] <= 'z' {
+		return string(s[0]-'a'+'A') + s[1:]
+	}
+	return s
+}
+
+// over makes a series of what changed between the moments.
+func (r *Result) over(name string, value func(from, to moment) float64) report.Series {
+	s := report.Series{Name: name}
+	for i := 1; i < len(r.timeline); i++ {
+		from, to := r.timeline[i-1], r.timeline[i]
+		s.Points = append(s.Points, report.Point{X: to.at.Seconds(), Y: value(from, to)})
+	}
+	return s
+}
+
+func (r *Result) rate() report.Chart {
+	return report.Chart{Title: "Packets forwarded", X: "seconds", Y: "packets per second", Series: []report.Series{
+		r.over("packets", func(from, to moment) float64 { return float64(to.packets-from.packets) / (to.at - from.at).Seconds() }),
+	}}
+}
+
+func (r *Result) cpu() report.Chart {
+	return report.Chart{Title: "CPU of the server", X: "seconds", Y: "% of one core", Series: []report.Series{
+		r.over("user", func(from, to moment) float64 {
+			return 100 * (to.server.User - from.server.User).Seconds() / (to.at - from.at).Seconds()
+		}),
+		r.over("system", func(from, to moment) float64 {
+			return 100 * (to.server.System - from.server.System).Seconds() / (to.at - from.at).Seconds()
+		}),
+	}}
+}
+
+func (r *Result) memory() report.Chart {
+	return report.Chart{Title: "Memory of the server", X: "seconds", Y: "MiB", Series: []report.Series{
+		r.over("resident", func(_, to moment) float64 { return float64(to.server.RSS) / (1 << 20) }),
+	}}
+}
+
+func (r *Result) arrivals() report.Chart {
+	c := cumulative("Time to join", "ms", 1e3, report.Series{Name: "first packet"}, r.joins, 1)
+	if len(r.pictures) > 0 {
+		p := cumulative("", "", 1e3, report.Series{Name: "first picture"}, r.pictures, 1)
+		c.Series = append(c.Series, p.Series...)
+	}
+	return c
+}
+
+// turns shows whose time the joins took.
+func (r *Result) turns() report.Chart {
+	c := cumulative("Whose time a join takes", "ms", 1e3, report.Series{Name: "the server's"}, r.shares, 1)
+	c.Series = append(c.Series, cumulative("", "", 1e3, report.Series{Name: "the client's"}, r.others, 1).Series...)
+	return c
+}
+
+// cumulative shows which share of the samples is within what, up to a share of them.
+func cumulative(title, unit string, scale float64, s report.Series, samples quantile.Samples, upTo float64) report.Chart {
+	sorted := samples.Sorted()
+	const points = 200
+	for i := range points + 1 {
+		if n := int(upTo * float64(len(sorted)-1)); n >= 0 {
+			j := i * n / points
+			s.Points = append(s.Points, report.Point{X: sorted[j] * scale, Y: 100 * float64(j+1) / float64(len(sorted))})
+		}
+	}
+	return report.Chart{Title: title, X: unit, Y: "% within", Series: []report.Series{s}}
+}

@@ -1,0 +1,132 @@
+package sfu
+
+import (
+	"context"
+	"time"
+
+	"github.com/sotto-edge/sotto/bench/internal/proc"
+)
+
+// Times of the measure.
+const (
+	grace     = time.Second // after it, for repairs to arrive
+	lookEvery = time.Second // /proc counts in hundredths
+)
+
+// window is the measure itself.
+func (r *run) window(ctx context.Context, result *Result, profile bool) (err error) {
+	r.pool.Quiet(true)
+	r.quiet.Store(r.load.idle)
+	if err := r.pause(ctx, r.load.warmup); err != nil {
+		return err
+	}
+	r.tell("measuring for %s", r.load.duration)
+	for _, v := range r.present() {
+		v.measure(true)
+	}
+	if profile {
+		if err := r.server.Profile(); err != nil {
+			return err
+		}
+	}
+	loadBefore, err := proc.Of(0)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	first := r.totals()
+	if err := r.look(result, begin, first); err != nil {
+		return err
+	}
+	last := first
+	for left := r.load.duration; left > 0; left = r.load.duration - time.Since(begin) {
+		if left >= 2*lookEvery {
+			left = lookEvery // the last look is between one and two of them long
+		}
+		if err := r.pause(ctx, left); err != nil {
+			return err
+		}
+		last = r.totals()
+		if err := r.look(result, begin, last); err != nil {
+			return err
+		}
+	}
+	loadAfter, err := proc.Of(0)
+	if err != nil {
+		return err
+	}
+	if profile {
+		if err := r.server.Profile(); err != nil {
+			return err
+		}
+	}
+	for _, v := range r.present() {
+		v.measure(false)
+	}
+	if err := r.pause(ctx, grace); err != nil { // media goes on, so that the last packets of the window can be repaired too
+		return err
+	}
+	var lost uint64
+	for i, v := range r.present() {
+		if i < len(first.each) {
+			lost += v.seat.Receiving().Lost(first.each[i], last.each[i])
+		}
+		v.mu.Lock()
+		result.latencies = append(result.latencies, v.latencies...)
+		result.stays = append(result.stays, v.stays...)
+		v.mu.Unlock()
+		if n := v.seat.Receiving().Missed(); n > 0 {
+			r.tell("receiver %d: %d datagrams came too fast to be opened", i+1, n)
+		}
+	}
+	result.fill(first, last, lost, loadAfter.CPU()-loadBefore.CPU())
+	if r.load.idle {
+		return nil
+	}
+	result.LoadReachedRatio = float64(result.PacketsSent) / (r.load.rate() * result.DurationSeconds)
+	if result.LoadReachedRatio < 0.95 {
+		r.tell("only %s of the load was reached: the machine has other things to do", percent(result.LoadReachedRatio))
+	}
+	return nil
+}
+
+// look notes how the server fares.
+func (r *run) look(result *Result, begin time.Time, t totals) error {
+	u, err := proc.Of(r.server.PID())
+	if err != nil {
+		return err
+	}
+	result.timeline = append(result.timeline, moment{at: time.Since(begin), server: u, packets: t.Packets})
+	return nil
+}
+
+// fill works the figures out.
+func (result *Result) fill(first, last totals, lost uint64, load time.Duration) {
+	from, to := result.timeline[0], result.timeline[len(result.timeline)-1]
+	took := (to.at - from.at).Seconds()
+	packets := float64(last.Packets - first.Packets)
+	cpu := to.server.CPU() - from.server.CPU()
+
+	result.DurationSeconds = took
+	result.PacketsSent = last.sent - first.sent
+	result.PacketsForwarded = last.Packets - first.Packets
+	result.PacketsForwardedPerSecond = packets / took
+	result.BitsForwardedPerSecond = 8 * float64(last.Bytes-first.Bytes) / took
+	result.ServerCPURatio = cpu.Seconds() / took
+	result.LoadCPURatio = load.Seconds() / took
+	if packets > 0 {
+		result.ServerCPUNSPerPacket = float64(cpu) / packets
+		result.ServerUserNSPerPacket = float64(to.server.User-from.server.User) / packets
+		result.ServerSystemNSPerPacket = float64(to.server.System-from.server.System) / packets
+		result.LossRatio = float64(lost) / (packets + float64(lost))
+	}
+	result.PacketsLost = lost
+	result.PacketsRepaired = last.Repaired - first.Repaired
+	result.PacketsDuplicate = last.Duplicates - first.Duplicates
+	result.LatencySamples = len(result.latencies)
+	result.LatencyP50, result.LatencyP99, result.LatencyMax = result.latencies.At(0.5), result.latencies.At(0.99), result.latencies.Max()
+	for i := range result.stays {
+		result.stays[i] = max(0, result.stays[i]-result.Loopback)
+	}
+	result.StayP50, result.StayP99 = result.stays.At(0.5), result.stays.At(0.99)
+}
