@@ -123,6 +123,8 @@ func open(t *testing.T, p rtcp.Packet) {
 	if n := len(ourFates(twcc)); n != int(twcc.StatusCount) {
 		t.Fatalf("%d statuses, want %d", n, twcc.StatusCount)
 	}
+	_, ok = rtcp.ParseCCFB(p)
+	count(rtcp.TypeTransportFeedback, ok)
 	if opened > 1 {
 		t.Fatalf("one packet opens as %d", opened)
 	}
