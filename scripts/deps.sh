@@ -11,6 +11,7 @@ apt_packages=(
   fonts-noto-cjk      # the Japanese side of the screenshots
   iproute2 iptables   # namespaces, veth, loss
   tshark              # captures
+  ffmpeg              # encodes for, and opens, recordings
 )
 
 installed() { [ "$(dpkg-query -W -f='${Status}' "$1" 2>/dev/null)" = "install ok installed" ]; }
