@@ -52,7 +52,7 @@ func (c *Coder) Fail() { c.r.Require(false) }
 
 // Number is what the fixed-size fields hold.
 type Number interface {
-	~uint8 | ~uint16 | ~uint32 | ~uint64 | ~int32 | ~int64 | ~int
+	~uint8 | ~uint16 | ~uint32 | ~uint64 | ~int8 | ~int32 | ~int64 | ~int
 }
 
 // Int codes v in eight bytes, whatever its size in memory. A value that does not fit the field it is read into is malformed.

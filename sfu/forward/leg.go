@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/bwe"
+	"github.com/sotto-edge/sotto/sfu/layer"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
 
@@ -25,23 +27,6 @@ type CodecMap struct {
 	PayloadType, RTX uint8 // RTX 0: not negotiated
 }
 
-// span is a stretch of a leg's numbering that maps to one layer by one offset. The last few are kept: a request to send again
-// names a number of the leg, and the packet is in the layer's history under the publisher's number.
-type span struct {
-	layer  *Layer
-	id     uint32 // the layer's id when the span began: a layer that was bound anew answers no old request
-	first  int64  // first extended number of the leg in this span
-	offset int64  // leg's number less publisher's number
-	ts     uint32 // leg's timestamp less publisher's
-}
-
-const spans = 4
-
-// maxJump is the longest gap in a publisher's numbers that a leg takes over (RFC 3550 §A.1 has the same for a stream that started
-// anew). A receiver that does not see a gap of half a cycle end can never open a packet of the leg again (RFC 3711 §3.3.1), and the
-// leg outlives what it shows.
-const maxJump = 3000
-
 // Leg sends one track at a time to one receiver under a constant SSRC.
 type Leg struct {
 	peer   *Peer
@@ -55,20 +40,16 @@ type Leg struct {
 	stream *transport.Stream
 	repair *transport.Stream
 
-	// numbering
-	layer     *Layer // nil: waits for a packet to start from
-	layerID   uint32
-	offset    int64  // leg's extended number less publisher's
-	tsOffset  uint32 // leg's timestamp less publisher's
-	first     int64  // leg's number at which the current span began
-	highest   int64  // last number sent, or the one before the first
+	num       numbering
+	sel       layer.Selector
+	view      View
+	fresh     bool // nothing was chosen for it yet
+	waits     int  // packets of it in the peer's pacer
 	lastTS    uint32
 	lastAt    int64
 	repairSeq int64 // last number of the retransmission stream
 	clock     int64 // clock rate of what was sent last
 	waiting   int64 // since when it waits for a key frame; 0: it does not
-	spans     [spans]span
-	spanN     int
 	resent    [64]resent
 
 	// reports
@@ -82,8 +63,13 @@ type Leg struct {
 }
 
 type resent struct {
-	ext int64
-	at  int64
+	number int64
+	at     int64
+}
+
+func newSelector() (s layer.Selector) {
+	s.SetTarget(layer.None)
+	return s
 }
 
 // NewLeg adds a leg to the receiver p. Its identity never changes; what it shows does.
@@ -91,7 +77,7 @@ func (p *Peer) NewLeg(cfg LegConfig) *Leg {
 	start := int64(cfg.Start & 0x7fff)
 	l := &Leg{
 		peer: p, kind: cfg.Kind, mid: []byte(cfg.MID), ssrc: cfg.SSRC, rtx: cfg.RTXSSRC,
-		highest: start, lastTS: cfg.Timestamp, repairSeq: start,
+		num: numbering{highest: start}, sel: newSelector(), view: View{Pixels: unknownPixels}, lastTS: cfg.Timestamp, repairSeq: start,
 	}
 	p.legs = append(p.legs, l)
 	return l
@@ -135,57 +121,76 @@ func (l *Leg) Bind(t *Track, now int64) {
 	if l.track != nil {
 		l.track.removeLeg(l)
 	}
+	l.peer.out.pace.drop(l, now)
 	l.track = t
 	l.restart(now)
+	l.sel.SetTarget(layer.None)
 	if t != nil {
 		t.legs = append(t.legs, l)
+		l.fresh = true
 		l.askKey(now)
 	}
 }
 
 // restart makes the leg begin anew with the next packet it can begin with.
 func (l *Leg) restart(now int64) {
-	l.layer = nil
+	l.num.reset()
+	l.sel.Reset()
 	l.waiting = now
 }
 
 // askKey asks the publisher for a key frame if the leg waits for one.
 func (l *Leg) askKey(now int64) {
-	if l.track != nil && l.kind == rtp.KindVideo && l.layer == nil {
-		l.track.RequestKey(now)
+	if l.track == nil || l.kind != rtp.KindVideo {
+		return
+	}
+	if l.num.layer == nil && l.sel.Target().Stream < 0 {
+		l.track.RequestKey(now) // nothing is chosen yet: it will be of what there is
+		return
+	}
+	if i, ok := l.sel.NeedsKey(); ok && i < len(l.track.layers) {
+		l.track.layers[i].wantKey(now)
 	}
 }
 
 // forward sends the packets of from that this leg shows.
 func (l *Leg) forward(from *Layer, ps []packet, now int64) {
-	if !l.shows(from) && l.track.best(now) != from {
-		return // another layer is shown, or should be
-	}
-	sess := l.peer.sess
-	if !sess.Ready() {
+	if !l.peer.sess.Ready() || l.stream == nil && !l.open() {
 		return
 	}
-	if l.stream == nil && !l.open() {
-		return
+	if l.kind == rtp.KindVideo {
+		l.retarget(now)
 	}
 	for i := range ps {
 		p := &ps[i]
-		if l.shows(from) && p.ext+l.offset > l.highest+maxJump {
+		if l.shows(from) && l.num.jumps(p.ext) {
 			l.restart(now)
 		}
-		if !l.shows(from) {
-			if !l.canStart(p, now) {
-				from.wantKey(now)
-				continue
-			}
-			l.start(from, p, now)
+		v, stamp := l.choose(from, p, now)
+		if l.kind == rtp.KindAudio || v == layer.Drop && l.waits == 0 || l.peer.out.pace.open(now) {
+			l.apply(from, p, v, stamp, now)
+			continue
 		}
-		l.send(p, now)
+		l.peer.hold(queued{leg: l, from: from, id: from.id, p: *p, verdict: v, stamp: stamp, at: now}, now)
+	}
+}
+
+// apply gives a packet of from its number, or none, and sends it.
+func (l *Leg) apply(from *Layer, p *packet, v layer.Verdict, stamp layer.Stamp, now int64) {
+	at := l.shows(from)
+	switch {
+	case v == layer.Begin || v == layer.Send && !at:
+		l.start(from, p, stamp, now)
+		l.send(p, stamp, now)
+	case v == layer.Send:
+		l.send(p, stamp, now)
+	case at:
+		l.leave(p, now)
 	}
 }
 
 // shows says whether the leg's current span is of from, as it is bound now.
-func (l *Leg) shows(from *Layer) bool { return l.layer == from && l.layerID == from.id }
+func (l *Leg) shows(from *Layer) bool { return l.num.shows(from) }
 
 // open makes the leg's SRTP streams; they outlive every binding.
 func (l *Leg) open() bool {
@@ -202,24 +207,44 @@ func (l *Leg) open() bool {
 	return true
 }
 
-// canStart says whether a receiver can begin to decode at p. The key frame bit is read from clear bytes; should a codec hide it,
-// the leg starts without after a while rather than never.
-func (l *Leg) canStart(p *packet, now int64) bool {
-	if l.kind == rtp.KindAudio || p.key {
-		return true
+// choose says what becomes of p. Key frames are read from clear bytes; should a codec hide them, the leg starts without after a
+// while rather than never.
+func (l *Leg) choose(from *Layer, p *packet, now int64) (layer.Verdict, layer.Stamp) {
+	if l.kind == rtp.KindAudio {
+		if l.shows(from) {
+			return layer.Send, layer.Stamp{}
+		}
+		return layer.Begin, layer.Stamp{}
 	}
-	if l.layer != nil && l.shows(l.layer) && l.layer.live(now) {
+	if l.num.layer != nil && l.num.layer.index == from.index && !l.shows(from) {
+		l.restart(now) // the layer has another stream
+	}
+	v, stamp := l.sel.Select(from.index, &p.info)
+	if v != layer.Drop {
+		return v, stamp
+	}
+	wants, ok := l.sel.NeedsKey()
+	if !ok || wants != from.index {
+		return v, stamp
+	}
+	from.wantKey(now)
+	if at := l.num.layer; at != nil && l.shows(at) && at.live(now) {
 		l.waiting = 0 // there is a picture; the better one can wait for its key frame
-		return false
+		return v, stamp
 	}
 	if l.waiting == 0 {
 		l.waiting = now
 	}
-	return now-l.waiting > keyPatience
+	if now-l.waiting > keyPatience {
+		blind := p.info
+		blind.Key, blind.Start = true, true
+		v, stamp = l.sel.Select(from.index, &blind)
+	}
+	return v, stamp
 }
 
 // start begins a new span with p: the numbers go on where they stopped, the timestamp as far as the clock has gone since.
-func (l *Leg) start(from *Layer, p *packet, now int64) {
+func (l *Leg) start(from *Layer, p *packet, stamp layer.Stamp, now int64) {
 	clock := int64(p.codec.ClockRate())
 	ts := l.lastTS
 	if l.lastAt != 0 {
@@ -229,113 +254,132 @@ func (l *Leg) start(from *Layer, p *packet, now int64) {
 		}
 		ts += uint32(gap)
 	}
-	l.layer, l.layerID, l.clock, l.waiting = from, from.id, clock, 0
-	l.first = l.highest + 1
-	l.offset = l.first - p.ext
-	l.tsOffset = ts - p.h.Timestamp
-	l.spans[l.spanN%spans] = span{layer: from, id: from.id, first: l.first, offset: l.offset, ts: l.tsOffset}
-	l.spanN++
+	l.clock, l.waiting = clock, 0
+	l.num.begin(from, p.ext, ts-p.h.Timestamp, stamp)
 }
 
-func (l *Leg) send(p *packet, now int64) {
+// send sends p under the leg's next number.
+func (l *Leg) send(p *packet, stamp layer.Stamp, now int64) {
 	r := l.peer.router
-	ext := p.ext + l.offset
-	if ext < l.first {
-		r.Counters.Late++
-		return
-	}
 	m, ok := l.codec(p.codec)
 	if !ok {
 		r.Counters.UnknownPayload++
 		return
 	}
-	ts := p.h.Timestamp + l.tsOffset
-	payload := p.payload()
-	hdr := l.peer.sess.ReserveRTP(maxHeader + len(payload))[:0]
-	hdr = l.appendHeader(hdr, p, m.PayloadType, l.ssrc, uint16(ext), ts, now)
-	if err := l.peer.sess.SendRTP(l.stream, uint64(ext), hdr, payload); err != nil {
-		r.Counters.SendErrors++
+	inOrder := p.ext > l.num.seen
+	number, ts, ok := l.num.give(p.ext, stamp)
+	if !ok {
+		r.Counters.Late++
 		return
 	}
-	if ext > l.highest {
-		l.highest, l.lastTS, l.lastAt = ext, ts, now
+	ts += p.h.Timestamp
+	if inOrder {
+		l.lastTS, l.lastAt = ts, now
+	}
+	payload := p.payload()
+	hdr := l.peer.sess.ReserveRTP(maxHeader + len(payload))[:0]
+	hdr = l.appendHeader(hdr, p, m.PayloadType, l.ssrc, uint16(number), ts, stamp, now)
+	patch := stamp.Patch(&p.info, payload)
+	patch.Apply(payload)
+	err := l.peer.sess.SendRTP(l.stream, uint64(number), hdr, payload)
+	patch.Undo(payload)
+	if err != nil {
+		r.Counters.SendErrors++
+		return
 	}
 	l.packets++
 	l.octets += uint32(len(payload))
 	r.Counters.PacketsOut++
 	r.Counters.BytesOut += uint64(len(hdr) + len(payload))
-	l.track.forwarded++
+	if l.track != nil {
+		l.track.forwarded++
+	}
+	l.peer.transmitted(len(hdr)+len(payload), bwe.NoProbe, now)
 }
 
-// resend answers a request for the leg's number seq from the history, over the retransmission stream (RFC 4588). Without one the
-// request cannot be met: the same index may not be sealed twice, and the header has changed since.
+// leave leaves p out. If it has come late its number is given already, and an empty packet goes in its place, so that the receiver
+// does not ask for it for ever.
+func (l *Leg) leave(p *packet, now int64) {
+	number, ts, hole := l.num.leave(p.ext)
+	if !hole {
+		return
+	}
+	m, ok := l.codec(p.codec)
+	if !ok {
+		return
+	}
+	r := l.peer.router
+	empty := packet{h: p.h, codec: p.codec}
+	empty.h.Marker, empty.h.Padding = false, true
+	hdr := l.peer.sess.ReserveRTP(maxHeader + 1)[:0]
+	hdr = l.appendHeader(hdr, &empty, m.PayloadType, l.ssrc, uint16(number), ts+p.h.Timestamp, layer.Stamp{}, now)
+	if l.peer.sess.SendRTP(l.stream, uint64(number), hdr, []byte{1}) != nil {
+		r.Counters.SendErrors++
+		return
+	}
+	r.Counters.Fillers++
+	l.peer.transmitted(len(hdr)+1, bwe.NoProbe, now)
+}
+
+// resend answers a request for the leg's number seq, unless the answer to one just before may still be under way.
 func (l *Leg) resend(seq uint16, now int64) {
 	r := l.peer.router
-	ext := rtp.Extend(l.highest, seq)
-	sp := l.span(ext)
-	if sp == nil || sp.layer == nil || l.repair == nil || sp.layer.ring == nil || sp.layer.id != sp.id || l.track == nil {
+	number := l.num.extend(seq)
+	wait := max(l.peer.RoundTrip(), resendInterval)
+	last := &l.resent[uint64(number)%uint64(len(l.resent))]
+	if last.number == number && now-last.at < wait {
+		return
+	}
+	if !l.again(number, bwe.NoProbe, now) {
 		r.Counters.RetransmitMissed++
 		return
 	}
-	buf := sp.layer.ring.Get(ext - sp.offset)
+	*last = resent{number: number, at: now}
+	r.Counters.Retransmitted++
+}
+
+// again sends a packet of the history once more, over the retransmission stream (RFC 4588). Without one it cannot be: the same
+// index may not be sealed twice, and the header has changed since.
+func (l *Leg) again(number int64, probe bwe.ProbeID, now int64) bool {
+	r := l.peer.router
+	sp := l.num.find(number)
+	if sp == nil || sp.layer == nil || l.repair == nil || sp.layer.ring == nil || sp.layer.id != sp.id || l.track == nil {
+		return false
+	}
+	buf := sp.layer.ring.Get(number - sp.offset)
 	var h rtp.Header
 	if buf == nil || !h.Parse(buf.Bytes()) {
-		r.Counters.RetransmitMissed++
-		return
+		return false
 	}
 	codec, _ := sp.layer.track.up.codec(h.PayloadType) // the leg may show something else by now
 	m, ok := l.codec(codec)
 	if !ok || m.RTX == 0 {
-		r.Counters.RetransmitMissed++
-		return
+		return false
 	}
-	wait := max(l.peer.RoundTrip(), resendInterval)
-	again := &l.resent[uint64(ext)%uint64(len(l.resent))]
-	if again.ext == ext && now-again.at < wait {
-		return
-	}
-	*again = resent{ext: ext, at: now}
-
-	p := newPacket(buf, &h, ext, codec, &sp.layer.peer.ext)
+	p := newPacket(buf, &h, number, codec, &sp.layer.peer.ext)
+	p.info = sp.layer.parser.Peek(codec, p.dependency, p.content(), h.Marker)
 	l.repairSeq++
-	size := maxHeader + 2 + len(p.payload())
+	size := maxHeader + rtp.OSNLen + len(p.payload())
 	hdr := l.peer.sess.ReserveRTP(size)[:0]
-	hdr = l.appendHeader(hdr, &p, m.RTX, l.rtx, uint16(l.repairSeq), h.Timestamp+sp.ts, now)
+	hdr = l.appendHeader(hdr, &p, m.RTX, l.rtx, uint16(l.repairSeq), h.Timestamp+sp.ts, sp.stamp, now)
 
 	// The original sequence number stands in front of the payload. It is put over the last two bytes of the stored header, which
 	// are put back afterwards: the payload is sealed from where it lies.
-	b := buf.Bytes()[h.HeaderLen-2:]
-	keep := [2]byte{b[0], b[1]}
-	b[0], b[1] = byte(seq>>8), byte(seq)
+	payload := p.payload()
+	patch := sp.stamp.Patch(&p.info, payload)
+	patch.Apply(payload)
+	b := buf.Bytes()[h.HeaderLen-rtp.OSNLen:]
+	keep := [rtp.OSNLen]byte{b[0], b[1]}
+	b[0], b[1] = byte(number>>8), byte(number)
 	err := l.peer.sess.SendRTP(l.repair, uint64(l.repairSeq), hdr, b)
 	b[0], b[1] = keep[0], keep[1]
+	patch.Undo(payload)
 	if err != nil {
 		r.Counters.SendErrors++
-		return
+		return false
 	}
-	r.Counters.Retransmitted++
-}
-
-// span finds the stretch of numbering that ext belongs to.
-func (l *Leg) span(ext int64) *span {
-	if ext > l.highest {
-		return nil
-	}
-	for i := l.spanN - 1; i >= 0 && i >= l.spanN-spans; i-- {
-		if s := &l.spans[i%spans]; ext >= s.first {
-			return s
-		}
-	}
-	return nil
-}
-
-// forget lets go of layers that ended or were bound anew: the leg outlives what it has shown.
-func (l *Leg) forget() {
-	for i := range l.spans {
-		if s := &l.spans[i]; s.layer != nil && s.layer.id != s.id {
-			s.layer = nil
-		}
-	}
+	l.peer.transmitted(len(hdr)+len(b), probe, now)
+	return true
 }
 
 // Close frees the leg and takes it from its receiver.
@@ -347,5 +391,5 @@ func (l *Leg) Close(now int64) {
 			break
 		}
 	}
-	l.spans = [spans]span{}
+	l.num.spans, l.num.n = nil, 0
 }

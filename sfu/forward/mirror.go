@@ -192,7 +192,7 @@ func (m *Mirror) receive(r *Router, l *Layer, p *parcel, now int64) {
 	r.Counters.Mirrored++
 	l.packets++
 	l.bytes += uint64(p.size)
-	l.lastAt = now
+	l.heard(now)
 	if l.peer.ext = p.ids; l.peer.timer < 0 {
 		r.timers.sooner(l.peer, now+reportInterval) // a history that is not added to must still be let go
 	}

@@ -3,6 +3,7 @@ package forward
 import (
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/layer"
 )
 
 // Extensions are the header extension ids that one session negotiated (RFC 8285); 0 means that it does without.
@@ -36,9 +37,9 @@ type packet struct {
 	buf         *pktbuf.Buf
 	h           rtp.Header
 	codec       rtp.Codec
-	ext         int64  // extended sequence number of the publisher
-	key         bool   // a key frame begins here
-	audioLevel  []byte // values of extensions that are passed on, nil if absent; views into buf
+	ext         int64      // extended sequence number of the publisher
+	info        layer.Info // pictures only
+	audioLevel  []byte     // values of extensions that are passed on, nil if absent; views into buf
 	orientation []byte
 	dependency  []byte
 }
@@ -56,13 +57,6 @@ func newPacket(b *pktbuf.Buf, h *rtp.Header, ext int64, c rtp.Codec, ids *Extens
 			p.dependency = v
 		}
 	}
-	if c.Kind() == rtp.KindVideo {
-		content := p.payload()
-		if pad := rtp.PaddingLen(b.Bytes(), h); pad > 0 {
-			content = content[:len(content)-pad]
-		}
-		p.key = rtp.KeyFrame(c, content)
-	}
 	return p
 }
 
@@ -78,20 +72,33 @@ func oneByte(v []byte) []byte {
 // payload is everything behind the header, padding included.
 func (p *packet) payload() []byte { return p.buf.Bytes()[p.h.HeaderLen:] }
 
+// content is the payload without padding.
+func (p *packet) content() []byte {
+	c := p.payload()
+	if pad := rtp.PaddingLen(p.buf.Bytes(), &p.h); pad > 0 {
+		c = c[:len(c)-pad]
+	}
+	return c
+}
+
 // sizes that bound a leg's own header: fixed part, extension block with a mid of 16 bytes, transport-cc, abs-send-time, audio
 // level, orientation and a dependency descriptor of 255 bytes.
 const maxHeader = 12 + 4 + 18 + 4 + 5 + 4 + 4 + 257 + 3
 
 // appendHeader writes the leg's header for p: the leg's identity and numbering, its own extensions, and those it passes on.
-func (l *Leg) appendHeader(dst []byte, p *packet, payloadType uint8, ssrc uint32, seq uint16, ts uint32, now int64) []byte {
+func (l *Leg) appendHeader(dst []byte, p *packet, payloadType uint8, ssrc uint32, seq uint16, ts uint32, stamp layer.Stamp, now int64) []byte {
 	ids := &l.peer.ext
-	dst = rtp.AppendHeader(dst, p.h.Marker, payloadType, seq, ts, ssrc, true)
+	dst = rtp.AppendHeader(dst, stamp.Marker(&p.info), payloadType, seq, ts, ssrc, true)
 	if p.h.Padding {
 		dst[0] |= 0x20
 	}
 	dep := p.dependency
-	if ids.Dependency == 0 || len(dep) > 255 {
+	if ids.Dependency == 0 || len(dep) > 255-layer.MaxGrowth {
 		dep = nil
+	}
+	if dep != nil {
+		l.peer.router.dependency = stamp.AppendDependency(l.peer.router.dependency[:0], &p.info, dep)
+		dep = l.peer.router.dependency
 	}
 	l.peer.transportSeq++
 	tcc := [2]byte{byte(l.peer.transportSeq >> 8), byte(l.peer.transportSeq)}

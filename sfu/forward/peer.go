@@ -31,7 +31,7 @@ type Peer struct {
 	twcc         *rtcp.TWCCRecorder // made with the first packet: most peers only receive
 	feedbackAt   int64              // when feedback is due; 0: nothing to report
 	reportAt     int64
-	estimate     uint64 // last REMB, in bit/s
+	out          sender
 
 	timer    int // place in the router's heap, -1: not in it
 	deadline int64
@@ -280,6 +280,7 @@ func (p *Peer) tick(now int64) int64 {
 			next = p.feedbackAt
 		}
 	}
+	next = min(next, p.pump(now))
 	if p.reportAt <= now {
 		p.reportAt = now + reportInterval
 		p.sendReports(now)

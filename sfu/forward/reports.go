@@ -1,6 +1,8 @@
 package forward
 
 import (
+	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/bwe"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
@@ -98,6 +100,9 @@ func (p *Peer) onReportBlocks(blocks rtcp.ReportBlocks, now int64) {
 			continue
 		}
 		l.fraction, l.lost, l.jitter = b.FractionLost, b.CumulativeLost, b.Jitter
+		if p.out.est != nil && l.kind == rtp.KindVideo {
+			p.out.est.ReceiverReport(b.FractionLost, now)
+		}
 		if b.LastSR != 0 && b.LastSR == l.srMid {
 			delay := int64(b.DelaySinceLastSR) * second / 65536
 			if rtt := now - l.srAt - delay; rtt >= 0 && rtt < 10*second {
@@ -129,6 +134,12 @@ func (p *Peer) onTransportFeedback(pkt rtcp.Packet, now int64) {
 		}
 	case rtcp.FormatTWCC:
 		r.Counters.FeedbackIn++
+		f, ok := rtcp.ParseTWCC(pkt)
+		if !ok {
+			r.Counters.MalformedRTCP++
+			return
+		}
+		p.onFeedback(f, now)
 	default:
 		r.Counters.IgnoredRTCP++
 	}
@@ -153,7 +164,11 @@ func (p *Peer) onPayloadFeedback(pkt rtcp.Packet, now int64) {
 	case rtcp.FormatREMB:
 		if remb, ok := rtcp.ParseREMB(pkt); ok {
 			r.Counters.ReceiverEstimates++
-			p.estimate = remb.BitsPerSecond
+			if p.out.est == nil { // a receiver without transport-wide feedback
+				p.out.est = bwe.New(bwe.Config{Start: startRate})
+			}
+			p.out.est.REMB(remb.BitsPerSecond, now)
+			p.reported(now)
 		} else {
 			r.Counters.IgnoredRTCP++
 		}
@@ -168,8 +183,8 @@ func (p *Peer) onKeyRequest(ssrc uint32, now int64) {
 	if l == nil || l.track == nil {
 		return
 	}
-	if l.layer != nil && l.shows(l.layer) {
-		l.layer.wantKey(now)
+	if at := l.num.layer; at != nil && l.shows(at) {
+		at.wantKey(now)
 		return
 	}
 	l.track.RequestKey(now)
@@ -229,7 +244,7 @@ func (p *Peer) sendReports(now int64) {
 	r := p.router
 	b := r.scratch[:0]
 	for _, l := range p.legs {
-		l.forget()
+		l.num.forget()
 		ntp, ts, ok := l.clockNow(now)
 		if !ok {
 			continue
@@ -269,16 +284,16 @@ func (p *Peer) sendReports(now int64) {
 // clockNow returns the publisher's NTP time and the leg's timestamp of this moment, by the publisher's last sender report:
 // receivers align sound and picture of one publisher by its own clock.
 func (l *Leg) clockNow(now int64) (ntp uint64, ts uint32, ok bool) {
-	if l.layer == nil || !l.shows(l.layer) || l.packets == 0 {
+	if l.num.layer == nil || !l.shows(l.num.layer) || l.packets == 0 {
 		return 0, 0, false
 	}
-	rc := &l.layer.reception
+	rc := &l.num.layer.reception
 	if !rc.HasReport {
 		return 0, 0, false
 	}
 	gap := now - rc.SenderAt
 	ntp = rc.SenderNTP + uint64(gap/second)<<32 + uint64(gap%second)<<32/uint64(second)
-	ts = rc.SenderRTP + uint32(gap*l.clock/second) + l.tsOffset
+	ts = rc.SenderRTP + uint32(gap*l.clock/second) + l.num.ts
 	return ntp, ts, true
 }
 

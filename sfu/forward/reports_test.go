@@ -316,7 +316,7 @@ func TestReportsOfManyLegs(t *testing.T) {
 // A goodbye ends a layer at once, whatever else of it is still under way, and the next one is asked for its key frame.
 func TestGoodbye(t *testing.T) {
 	r := newRig(t)
-	a, c := r.join(1, theirs), r.join(2, ours)
+	a, c := r.join(1, theirs), r.join(2, unreporting)
 	track, s := a.camera(cameraSSRC)
 	c.slot(1, rtp.KindVideo, vp8).Bind(track, r.now)
 	for _, x := range s {

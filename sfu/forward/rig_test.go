@@ -40,6 +40,8 @@ var (
 		MID: 1, RID: 2, RepairedRID: 3, TransportCC: 4, AbsSendTime: 5, AudioLevel: 6, Orientation: 7, Dependency: 8,
 	}
 	ours = forward.Extensions{MID: 9, TransportCC: 10, AbsSendTime: 11, AudioLevel: 12, Orientation: 13, Dependency: 14}
+	// Of the link to a receiver with these nothing is known: it gets all there is.
+	unreporting = forward.Extensions{MID: 9, AbsSendTime: 11, AudioLevel: 12, Orientation: 13, Dependency: 14}
 )
 
 // rig is one shard without a socket: a Mux, a Router and the clients around them, in simulated time.
@@ -298,6 +300,7 @@ type source struct {
 	seq       uint64
 	ts        uint32
 	step      uint32 // of ts
+	ended     bool   // the last packet was the end of a picture
 	rtxSeq    uint64
 	ext       []element // in every packet
 	rtxExt    []element
@@ -312,7 +315,7 @@ type sample struct {
 
 func (c *client) source(ssrc, rtx uint32, m forward.CodecMap, ext ...element) *source {
 	s := &source{
-		c: c, ssrc: ssrc, rtx: rtx, pt: m.PayloadType, rtxPT: m.RTX, seq: 65500, ts: math.MaxUint32 - 5000, step: 3000, rtxSeq: 1000, ext: ext,
+		c: c, ssrc: ssrc, rtx: rtx, pt: m.PayloadType, rtxPT: m.RTX, seq: 65500, ts: math.MaxUint32 - 5000, step: 3000, ended: true, rtxSeq: 1000, ext: ext,
 		history: make(map[uint64]sample),
 	}
 	if m.Codec == rtp.Opus {
@@ -346,13 +349,24 @@ func header(pt uint8, index uint64, ts, ssrc uint32, ext []element) []byte {
 	return w.End()
 }
 
-// next makes the stream's next packet.
+// next makes the stream's next packet, a picture or sound of its own.
 func (s *source) next(payload []byte, ext ...element) []byte {
-	s.seq++
-	s.ts += s.step
+	return s.packet(payload, true, ext...)
+}
+
+// packet makes the stream's next packet. last says that the picture ends with it.
+func (s *source) packet(payload []byte, last bool, ext ...element) []byte {
+	if s.seq++; s.ended {
+		s.ts += s.step
+	}
+	s.ended = last
 	all := append(slices.Clone(s.ext), ext...)
 	s.history[s.seq] = sample{s.ts, payload, all}
-	return s.c.seal(s.ssrc, s.seq, header(s.pt, s.seq, s.ts, s.ssrc, all), payload)
+	h := header(s.pt, s.seq, s.ts, s.ssrc, all)
+	if !last {
+		h[1] &^= 0x80
+	}
+	return s.c.seal(s.ssrc, s.seq, h, payload)
 }
 
 // push sends the stream's next packet.
@@ -422,6 +436,8 @@ func texts(ps []packet) (out []string) {
 	}
 	return out
 }
+
+type pliPacket = *pionrtcp.PictureLossIndication
 
 func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
 

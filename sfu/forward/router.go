@@ -10,8 +10,12 @@
 package forward
 
 import (
+	"math"
+
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/bwe"
+	"github.com/sotto-edge/sotto/sfu/layer"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
@@ -28,6 +32,7 @@ const (
 	keyPatience      = 3 * second         // a leg that waits for a key frame starts without one after this
 	keyWish          = 3 * second         // a wish for a key frame is repeated for so long, unless it is renewed
 	resendInterval   = 20 * millisecond   // a packet is not retransmitted twice in this time, if the round trip is unknown
+	quantum          = 5 * millisecond    // the packets of a picture wait for each other so long at most
 )
 
 // Observer hears of what the owner of a Router cannot see from its own calls. It is called on the shard's thread and must not
@@ -63,6 +68,10 @@ type Counters struct {
 	MirrorNoBuffer        uint64 // and found no buffer
 	Muted                 uint64 // packets of a muted track, not forwarded
 	Late                  uint64 // packets too old for a leg's numbering
+	Fillers               uint64 // empty packets in the place of some that came late and are not wanted
+	Paced                 uint64 // packets that waited for room on their receiver's link
+	PacerDropped          uint64 // packets that would have waited too long; the picture begins anew
+	Probes                uint64 // packets sent again to try a higher rate
 	SendErrors            uint64 // packets that the transport did not take
 	KeyRequestsIn         uint64 // PLI and FIR of subscribers
 	KeyRequestsOut        uint64 // PLI sent to publishers
@@ -82,13 +91,23 @@ type Router struct {
 	maxHistory int
 
 	peers  map[*Peer]struct{}
-	dirty  []*Layer // layers with packets of the current batch
+	dirty  []*Layer // layers with packets that wait to be forwarded
+	heldTo int64    // when those of an unfinished picture are; math.MaxInt64: there are none
 	timers timers
 	layerN uint32
 
-	scratch []byte // RTCP is built here
-	seqs    []uint16
-	budget  int // packets that the compound at hand may still have sent again
+	scratch    []byte // RTCP is built here
+	dependency []byte // and a dependency descriptor here
+
+	// What layers are shared out by, a leg each; used by one peer at a time.
+	streams []bwe.Stream
+	offers  []bwe.Candidate
+	targets []layer.Target
+	offered []offered
+	choice  []int
+
+	seqs   []uint16
+	budget int // packets that the compound at hand may still have sent again
 
 	Counters Counters
 }
@@ -102,6 +121,7 @@ func New(cfg Config) *Router {
 		obs:        cfg.Observer,
 		pool:       cfg.Pool,
 		maxHistory: cfg.MaxHistory,
+		heldTo:     math.MaxInt64,
 		peers:      make(map[*Peer]struct{}),
 		scratch:    make([]byte, 0, 2048),
 		seqs:       make([]uint16, 0, 256),
@@ -157,7 +177,7 @@ func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint6
 	l.packets++
 	l.bytes += uint64(len(b.Bytes()))
 	if status == rtcp.New { // a late one does not show that the stream goes on
-		l.lastAt = now
+		l.heard(now)
 	}
 	if !t.live {
 		t.live = true
@@ -188,35 +208,43 @@ func (l *Layer) take(b *pktbuf.Buf, h *rtp.Header, ext int64, codec rtp.Codec, l
 		l.nack.Received(ext, now)
 		l.ring.Put(ext, b, now)
 	}
-	if r := l.peer.router; len(l.pending) == 0 {
+	if len(l.pending) == 0 {
+		l.since, l.urgent = now, false
+	}
+	if r := l.peer.router; !l.dirty {
+		l.dirty = true
 		r.dirty = append(r.dirty, l)
 	}
+	l.urgent = l.urgent || late
 	b.Retain()
-	l.pending = append(l.pending, newPacket(b, h, ext, codec, &l.peer.ext))
+	pkt := newPacket(b, h, ext, codec, &l.peer.ext)
+	if l.track.kind == rtp.KindVideo {
+		pkt.info = l.parser.Parse(codec, pkt.dependency, pkt.content(), h.Marker)
+	}
+	l.meter.add(pkt.info.Spatial, pkt.info.Temporal, len(b.Bytes()), now)
+	l.pending = append(l.pending, pkt)
 }
 
-// Flush forwards the packets of the batch, leg by leg, so that what goes to one address leaves as one run.
+// Flush forwards what has come, leg by leg, so that what goes to one address leaves as one run. The packets of a picture wait for
+// its last one, at most for a quantum: senders pace them, and a datagram that leaves with others costs a fraction of one that
+// leaves alone. Sound never waits.
 func (r *Router) Flush(now int64) {
+	r.heldTo = math.MaxInt64
+	kept := r.dirty[:0]
 	for _, l := range r.dirty {
-		for i := range l.pending {
-			if l.pending[i].key {
-				l.keyWanted = false
-			}
-		}
-		for _, leg := range l.track.legs {
-			leg.forward(l, l.pending, now)
-		}
-		for i := range l.pending {
-			l.pending[i].buf.Release()
-			l.pending[i] = packet{}
-		}
-		l.pending = l.pending[:0]
 		if l.nack != nil {
 			l.askMissing(now)
 		}
+		if l.unfinished(now) {
+			r.heldTo = min(r.heldTo, l.since+quantum)
+			kept = append(kept, l)
+			continue
+		}
+		l.dirty = false
+		l.flush(now)
 	}
-	clear(r.dirty) // a layer left behind the end would keep its session's memory after both are gone
-	r.dirty = r.dirty[:0]
+	clear(r.dirty[len(kept):]) // a layer left behind the end would keep its session's memory after both are gone
+	r.dirty = kept
 }
 
 // State passes a change of a session's transport on to the owner.
@@ -236,10 +264,13 @@ func (r *Router) State(s *transport.Session, st transport.State, now int64) {
 }
 
 // NextDeadline returns the time of the next Tick that has something to do, or math.MaxInt64.
-func (r *Router) NextDeadline() int64 { return r.timers.next() }
+func (r *Router) NextDeadline() int64 { return min(r.timers.next(), r.heldTo) }
 
 // Tick does what is due: feedback, reports, requests for what is missing.
 func (r *Router) Tick(now int64) {
+	if r.heldTo <= now {
+		r.Flush(now)
+	}
 	for {
 		p := r.timers.due(now)
 		if p == nil {

@@ -26,7 +26,7 @@ func (c *client) camera(ssrc uint32) (*forward.Track, []*source) {
 
 func TestSimulcast(t *testing.T) {
 	r := newRig(t)
-	a, c := r.join(1, theirs), r.join(2, ours)
+	a, c := r.join(1, theirs), r.join(2, unreporting)
 	track, s := a.camera(cameraSSRC)
 	c.slot(1, rtp.KindVideo, vp8).Bind(track, r.now)
 	q, h, f := s[0], s[1], s[2]
@@ -91,7 +91,7 @@ func TestSimulcast(t *testing.T) {
 // When the layer that is shown has fallen silent and the key frames of the other cannot be seen, it is shown after a while.
 func TestFallsDownWithoutKeyFrame(t *testing.T) {
 	r := newRig(t)
-	a, c := r.join(1, theirs), r.join(2, ours)
+	a, c := r.join(1, theirs), r.join(2, unreporting)
 	track, s := a.camera(cameraSSRC)
 	c.slot(1, rtp.KindVideo, vp8).Bind(track, r.now)
 	s[1].push(key("h"))
@@ -168,7 +168,7 @@ func TestBinding(t *testing.T) {
 // A client that publishes the same section again sends the same streams and does not say again which is which.
 func TestPublishAgain(t *testing.T) {
 	r := newRig(t)
-	a, c := r.join(1, theirs), r.join(2, ours)
+	a, c := r.join(1, theirs), r.join(2, unreporting)
 	track, s := a.camera(cameraSSRC)
 	leg := c.slot(1, rtp.KindVideo, vp8)
 	for _, x := range s {

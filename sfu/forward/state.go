@@ -3,6 +3,7 @@ package forward
 import (
 	"github.com/sotto-edge/sotto/internal/plain"
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/layer"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
 )
 
@@ -53,14 +54,17 @@ type LegState struct {
 	SSRC, RTX       uint32
 	Codecs          []CodecMap
 	Layer           int   // of the track that is shown; -1: waits for a packet to start from
-	First           int64 // leg's number at which its layer began
-	Offset          int64
+	First           int64 // leg's number from which on Offset holds
+	Offset          int64 // leg's number less publisher's
 	TSOffset        uint32
+	Seen            int64 // publisher's highest number that was sent or left out
 	Highest         int64
 	LastTS          uint32
 	Age             int64 // nanoseconds since the last packet, -1: there was none
 	RepairSeq       int64
 	Packets, Octets uint32
+	Selection       layer.State
+	Target          layer.Target
 }
 
 // Code describes the state to a Coder.
@@ -111,12 +115,17 @@ func (s *LegState) Code(c *plain.Coder) {
 	plain.Int(c, &s.First)
 	plain.Int(c, &s.Offset)
 	plain.Int(c, &s.TSOffset)
+	plain.Int(c, &s.Seen)
 	plain.Int(c, &s.Highest)
 	plain.Int(c, &s.LastTS)
 	plain.Int(c, &s.Age)
 	plain.Int(c, &s.RepairSeq)
 	plain.Int(c, &s.Packets)
 	plain.Int(c, &s.Octets)
+	s.Selection.Code(c)
+	plain.Int(c, &s.Target.Stream)
+	plain.Int(c, &s.Target.Spatial)
+	plain.Int(c, &s.Target.Temporal)
 }
 
 func codeCodec(c *plain.Coder, m *CodecMap) {
@@ -223,11 +232,12 @@ func (p *Peer) RestoreTrack(s TrackState, cfg TrackConfig, now int64) (*Track, b
 func (l *Leg) State(now int64) LegState {
 	s := LegState{
 		MID: string(l.mid), Kind: l.kind, SSRC: l.ssrc, RTX: l.rtx, Codecs: l.codecs, Layer: -1,
-		First: l.first, Offset: l.offset, TSOffset: l.tsOffset, Highest: l.highest, LastTS: l.lastTS, Age: age(l.lastAt, now), RepairSeq: l.repairSeq,
-		Packets: l.packets, Octets: l.octets,
+		Highest: l.num.highest, LastTS: l.lastTS, Age: age(l.lastAt, now), RepairSeq: l.repairSeq, Packets: l.packets, Octets: l.octets,
+		Selection: l.sel.State(), Target: l.sel.Target(),
 	}
-	if l.layer != nil && l.shows(l.layer) {
-		s.Layer = l.layer.index
+	if at := l.num.layer; at != nil && l.shows(at) {
+		s.Layer = at.index
+		s.First, s.Offset, s.TSOffset, s.Seen = l.num.from(), l.num.offset, l.num.ts, l.num.seen
 	}
 	return s
 }
@@ -240,23 +250,26 @@ const nackLookback = 128
 func (p *Peer) RestoreLeg(s LegState, t *Track, skip, now int64) *Leg {
 	l := p.NewLeg(LegConfig{MID: s.MID, Kind: s.Kind, SSRC: s.SSRC, RTXSSRC: s.RTX})
 	l.codecs, l.packets, l.octets = s.Codecs, s.Packets, s.Octets
-	l.highest, l.lastTS, l.lastAt, l.repairSeq = s.Highest+skip, s.LastTS, since(s.Age, now), s.RepairSeq+skip
+	l.num.highest, l.lastTS, l.lastAt, l.repairSeq = s.Highest+skip, s.LastTS, since(s.Age, now), s.RepairSeq+skip
 	p.router.timers.sooner(p, now+reportInterval) // a restored session may be connected already, and never say so
 	if t == nil {
 		return l
 	}
 	l.track = t
 	t.legs = append(t.legs, l)
-	l.waiting = now
+	l.waiting, l.fresh = now, true
 	if s.Layer >= 0 && s.Layer < len(t.layers) && t.layers[s.Layer].bound {
 		from := t.layers[s.Layer]
-		l.layer, l.layerID, l.clock, l.waiting = from, from.id, int64(t.codec.ClockRate()), 0
-		l.offset, l.tsOffset = s.Offset+skip, s.TSOffset
-		if l.first = s.First; skip != 0 {
-			l.first = l.highest + 1
+		l.clock, l.waiting = int64(t.codec.ClockRate()), 0
+		first := s.First
+		if skip != 0 {
+			first = l.num.highest + 1 // what is late belongs to numbers that may be used
 		}
-		l.spans[0] = span{layer: from, id: from.id, first: l.first, offset: l.offset, ts: l.tsOffset}
-		l.spanN = 1
+		if s.Selection.Stream >= 0 && int(s.Target.Stream) < len(t.layers) {
+			l.sel.SetTarget(s.Target)
+			l.fresh = false
+		}
+		l.num.restore(from, s.Seen, first, s.Offset+skip, s.TSOffset, l.sel.Restore(s.Selection))
 	}
 	return l
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/history"
+	"github.com/sotto-edge/sotto/sfu/layer"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
 )
 
@@ -55,6 +56,7 @@ type Track struct {
 	speaker   Speakers
 	speakerID uint64
 	forwarded uint64
+	size      uint32 // pixels of its largest picture; 0: not known
 }
 
 // uplink is what the publisher's section promised.
@@ -152,6 +154,9 @@ func (t *Track) SetMuted(muted bool, now int64) {
 	}
 	t.muted = muted
 	if muted {
+		for _, l := range t.layers {
+			l.drop()
+		}
 		if t.speaker != nil {
 			t.speaker.Remove(t.speakerID)
 		}
@@ -240,7 +245,12 @@ type Layer struct {
 	reception rtcp.Reception
 	nack      *rtcp.NACKGenerator // nil for audio: a late sound is no use
 	ring      *history.Ring       // nil for audio
-	pending   []packet            // of the current batch
+	parser    layer.Parser
+	meter     meter
+	pending   []packet // to be forwarded
+	dirty     bool     // it is in the router's list of layers with such
+	urgent    bool     // one of them is late already
+	since     int64    // when the first of them came
 
 	keyWanted bool
 	keyUntil  int64 // when the wish is given up
@@ -261,6 +271,8 @@ func (l *Layer) bind(ssrc uint32) {
 	r.layerN++
 	l.id, l.bound, l.ssrc = r.layerN, true, ssrc
 	l.reception = rtcp.Reception{SSRC: ssrc}
+	l.parser = layer.Parser{}
+	l.meter.reset()
 	if l.track.kind == rtp.KindVideo && l.nack == nil { // made once: a publisher that changes its SSRC all the time costs nothing
 		l.nack = new(rtcp.NACKGenerator)
 		l.ring = history.New(history.Config{MaxSlots: r.maxHistory})
@@ -269,6 +281,46 @@ func (l *Layer) bind(ssrc uint32) {
 
 // live says whether the layer is being received.
 func (l *Layer) live(now int64) bool { return l.bound && l.lastAt != 0 && now-l.lastAt < layerTimeout }
+
+// heard notes that the layer goes on. One that was not there before is a choice for every leg.
+func (l *Layer) heard(now int64) {
+	if !l.live(now) {
+		for _, leg := range l.track.legs {
+			leg.fresh = true
+		}
+	}
+	l.lastAt = now
+}
+
+// unfinished says whether the picture at hand is worth waiting for.
+func (l *Layer) unfinished(now int64) bool {
+	if l.track.kind != rtp.KindVideo || l.urgent || len(l.pending) == 0 || now-l.since >= quantum {
+		return false
+	}
+	return !l.pending[len(l.pending)-1].h.Marker
+}
+
+// flush forwards what is pending.
+func (l *Layer) flush(now int64) {
+	for i := range l.pending {
+		if l.pending[i].info.Key {
+			l.keyWanted = false
+		}
+	}
+	for _, leg := range l.track.legs {
+		leg.forward(l, l.pending, now)
+	}
+	l.drop()
+}
+
+// drop lets go of what is pending.
+func (l *Layer) drop() {
+	for i := range l.pending {
+		l.pending[i].buf.Release()
+		l.pending[i] = packet{}
+	}
+	l.pending = l.pending[:0]
+}
 
 // tick does what is due for the layer and returns its next deadline.
 func (l *Layer) tick(now int64) int64 {
@@ -299,11 +351,7 @@ func (l *Layer) tick(now int64) int64 {
 
 // close lets go of what the layer holds and unbinds it.
 func (l *Layer) close() {
-	for i := range l.pending {
-		l.pending[i].buf.Release()
-		l.pending[i] = packet{}
-	}
-	l.pending = l.pending[:0]
+	l.drop()
 	if l.ring != nil {
 		l.ring.Release()
 		l.nack.Reset()

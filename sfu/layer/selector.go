@@ -18,11 +18,12 @@ const publisherMarker = 0xff
 type Selector struct {
 	target Target
 
-	on     bool // something is being sent
-	lost   bool // the stream began anew and its key frame was missed
-	stream int8
-	source source
-	epoch  uint32
+	on      bool // something is being sent
+	lost    bool // the stream began anew and its key frame was missed
+	resumed bool // another node was in the middle of it, see State
+	stream  int8
+	source  source
+	epoch   uint32
 
 	now, before choice // what is sent, and what was sent until then
 	whole       uint64 // decode targets that the receiver could have; VP8: temporal layers
@@ -87,7 +88,7 @@ func (s *Selector) Current() Target {
 
 // Reset is for when the leg shows another track, or this one after a pause or a gap: nothing is sent until a key frame. What the
 // receiver has got is remembered, and the numbers go on from there.
-func (s *Selector) Reset() { s.on = false }
+func (s *Selector) Reset() { s.on, s.resumed = false, false }
 
 // NeedsKey names the stream of which a key frame would bring the leg to its target, if nothing less does.
 func (s *Selector) NeedsKey() (stream int, ok bool) {
@@ -124,6 +125,9 @@ func (s *Selector) stuck() bool {
 func (s *Selector) Select(stream int, in *Info) (Verdict, Stamp) {
 	if s.target.Stream < 0 {
 		return Drop, Stamp{}
+	}
+	if s.resumed && int(s.stream) == stream {
+		s.resume(in)
 	}
 	if !s.on || int(s.stream) != stream {
 		if stream != int(s.target.Stream) || !in.Key {
