@@ -458,10 +458,19 @@ func (e *endpoint) restore(es *endpointState, was *endpoint, opts ImportOptions,
 	return nil
 }
 
-// restoreSections makes the sections of an endpoint, and its legs on the shard's thread.
+// restoreSections makes the sections of an endpoint, and its legs on the shard's thread. It leaves none when it fails: a section that
+// shows something has a leg, always.
 func (c *conference) restoreSections(es *endpointState, opts ImportOptions) error {
 	e := c.endpoints[es.ID]
+	if es.Offered < 0 || es.Offered > len(es.Sections) {
+		return ErrState
+	}
+	sections := make([]*section, 0, len(es.Sections))
+	homes := make([]*section, len(e.own))
 	for _, x := range es.Sections {
+		if x.Kind != Audio && x.Kind != Video {
+			return ErrState
+		}
 		sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed, later: x.Later, slot: x.Slot}
 		if x.Slot {
 			sec.shows = c.publications[x.Shows]
@@ -469,20 +478,22 @@ func (c *conference) restoreSections(es *endpointState, opts ImportOptions) erro
 				return ErrState
 			}
 			sec.ssrc, sec.rtx, sec.codecs = x.Leg.SSRC, x.Leg.RTX, x.Leg.Codecs
-			e.ssrcs[sec.ssrc], e.ssrcs[sec.rtx] = true, true
 		} else if x.Own >= 0 && x.Own < len(e.own) {
-			sec.pub = e.own[x.Own]
-			sec.pub.section = sec
+			if homes[x.Own] != nil {
+				return ErrState
+			}
+			sec.pub, homes[x.Own] = e.own[x.Own], sec
 		}
-		e.sections = append(e.sections, sec)
+		sections = append(sections, sec)
 	}
-	for _, p := range e.own {
-		if p.section == nil {
+	for i, p := range e.own {
+		if p.section = homes[i]; p.section == nil {
 			return ErrState
 		}
 	}
-	if e.offered > len(e.sections) {
-		return ErrState
+	e.sections = sections
+	for _, sec := range sections {
+		e.ssrcs[sec.ssrc], e.ssrcs[sec.rtx] = true, true
 	}
 	return e.shard.call(func(now int64) error {
 		for i, sec := range e.sections {

@@ -20,7 +20,8 @@ const (
 	// seenWindow is how many sequence numbers behind the newest are told apart; the replay window of perc/srtp is the same.
 	seenWindow = 512
 
-	receptionState = 1 // version of the checkpoint
+	receptionState = 1       // version of the checkpoint
+	maxExtended    = 1 << 62 // no stream ever comes there, and sums with it do not wrap
 )
 
 // ErrState is returned for a checkpoint that this version cannot read.
@@ -267,7 +268,7 @@ func RestoreReception(b []byte, now int64) (Reception, []byte, error) {
 	for i := range r.seen {
 		r.seen[i] = p.Uint64()
 	}
-	p.Require(r.badSeq <= noBadSeq && r.Highest >= r.Base)
+	p.Require(r.badSeq <= noBadSeq && 0 <= r.Base && r.Base <= r.Highest && r.Highest <= maxExtended)
 	if !p.OK() {
 		return Reception{}, nil, ErrState
 	}
