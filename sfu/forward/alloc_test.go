@@ -5,6 +5,7 @@ import (
 
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/internal/udp"
+	"github.com/sotto-edge/sotto/sfu/tap"
 )
 
 // TestPathAllocatesNothing follows batches of one publisher's sound and picture the whole way: sealed datagrams through the Mux, the
@@ -23,6 +24,8 @@ func TestPathAllocatesNothing(t *testing.T) {
 		c.slot(1, rtp.KindVideo, vp8).Bind(tv, r.now)
 		c.slot(2, rtp.KindAudio, opus).Bind(ta, r.now)
 	}
+	tv.Tap(tap.NewRing(1<<20), r.now)
+	ta.Tap(tap.NewRing(0), r.now)
 	sv.push(key("begin"))
 	r.null = true
 	const warm, runs = 150, 300 // a second and a half: the history has its size

@@ -69,8 +69,8 @@ func (t *Track) RemoveMirror(m *Mirror) {
 	}
 }
 
-// watched says whether anybody shows the track.
-func (t *Track) watched() bool { return len(t.legs) > 0 || len(t.mirrors) > 0 }
+// watched says whether anybody shows the track, or records it.
+func (t *Track) watched() bool { return len(t.legs) > 0 || len(t.mirrors) > 0 || t.tap != nil }
 
 // The following run on the publisher's shard.
 

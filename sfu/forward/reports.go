@@ -60,6 +60,9 @@ func (p *Peer) onSenderReport(pkt rtcp.Packet, now int64) {
 		for _, m := range l.track.mirrors {
 			m.report(l)
 		}
+		if x := l.track.tap; x != nil {
+			x.report(l)
+		}
 	}
 	p.onReportBlocks(sr.Blocks, now)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/sotto-edge/sotto/sfu/history"
 	"github.com/sotto-edge/sotto/sfu/layer"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
+	"github.com/sotto-edge/sotto/sfu/tap"
 )
 
 // MaxLayers is the number of simulcast layers of one track.
@@ -52,6 +53,7 @@ type Track struct {
 	layers  []*Layer // lowest resolution first
 	legs    []*Leg
 	mirrors []*Mirror // on other shards
+	tap     *Tap      // nil: nobody records it
 
 	speaker   Speakers
 	speakerID uint64
@@ -157,6 +159,9 @@ func (t *Track) SetMuted(muted bool, now int64) {
 		for _, l := range t.layers {
 			l.drop()
 		}
+		if t.tap != nil {
+			t.tap.note(tap.Muted, now)
+		}
 		if t.speaker != nil {
 			t.speaker.Remove(t.speakerID)
 		}
@@ -164,6 +169,9 @@ func (t *Track) SetMuted(muted bool, now int64) {
 	}
 	for _, leg := range t.legs {
 		leg.restart(now)
+	}
+	if t.tap != nil {
+		t.tap.note(tap.Unmuted, now)
 	}
 	if t.watched() {
 		t.RequestKey(now)
@@ -188,6 +196,9 @@ func (t *Track) Close(now int64) {
 		t.legs[len(t.legs)-1].Bind(nil, now)
 	}
 	t.mirrors = nil
+	if t.tap != nil {
+		t.tap.Close(now)
+	}
 	if t.speaker != nil {
 		t.speaker.Remove(t.speakerID)
 	}
@@ -309,6 +320,9 @@ func (l *Layer) flush(now int64) {
 	}
 	for _, leg := range l.track.legs {
 		leg.forward(l, l.pending, now)
+	}
+	if x := l.track.tap; x != nil {
+		x.take(l, l.pending, now)
 	}
 	l.drop()
 }
