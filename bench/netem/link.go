@@ -72,6 +72,12 @@ func (l *Link[T]) Set(now time.Duration, im Impairment) {
 	l.advance(now) // without a rate, the queue leaves at once
 }
 
+// Seed begins all chance anew, as on a new line with this seed.
+func (l *Link[T]) Seed(seed uint64) {
+	l.seed, l.sets, l.bad = seed, 0, false
+	l.reseed()
+}
+
 func (l *Link[T]) reseed() { l.rand.Seed(l.seed, l.sets) }
 
 // Push hands a packet to the line.

@@ -311,6 +311,21 @@ func TestDiceAreApart(t *testing.T) {
 	}
 }
 
+func TestSeedBeginsAnew(t *testing.T) {
+	play := func(l *lab) []int {
+		l.Set(l.now, everything)
+		return numbers(l.send(0, 999, 500, 4*ms))
+	}
+	want := play(newLab(3, netem.Impairment{Delay: ms}))
+	l := newLab(8, netem.Impairment{Loss: 0.3})
+	play(l)
+	l.Seed(3)
+	l.Set(l.now, netem.Impairment{Delay: ms})
+	if !slices.Equal(play(l), want) {
+		t.Error("a seed set later is not the same as one set at first")
+	}
+}
+
 // A queue that drops packets does not change what becomes of the others by chance.
 func TestDropsTakeTheirTurn(t *testing.T) {
 	free := numbers(newLab(4, netem.Impairment{Loss: 0.2}).send(0, 2999, 1222, 0))

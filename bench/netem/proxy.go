@@ -118,7 +118,7 @@ func New(cfg Config) (*Proxy, error) {
 		clients: make(map[netip.AddrPort]*client),
 	}
 	for _, d := range Directions {
-		p.lines[d] = NewLink[datagram](cfg.Seed<<1|uint64(d), cfg.Interval)
+		p.lines[d] = NewLink[datagram](d.seed(cfg.Seed), cfg.Interval)
 		p.lines[d].Set(0, [...]Impairment{cfg.Up, cfg.Down}[d])
 	}
 	p.work.Go("lines", p.loop)
@@ -151,6 +151,18 @@ func (p *Proxy) Set(d Direction, im Impairment) error {
 		p.lines[d].Set(p.now(), im)
 	})
 }
+
+// Seed begins all chance anew with another seed, so that a timeline that is played next can be repeated whatever was before it.
+func (p *Proxy) Seed(seed uint64) error {
+	return p.ask(func() {
+		for d, l := range p.lines {
+			l.Seed(Direction(d).seed(seed))
+		}
+	})
+}
+
+// seed is that of a direction, given the one of all.
+func (d Direction) seed(all uint64) uint64 { return all<<1 | uint64(d) }
 
 // Play plays a timeline from now on, in place of one that is playing.
 func (p *Proxy) Play(steps []Step) error {

@@ -84,8 +84,12 @@ export class Server {
   }
 }
 
-/** A camera that shows a moving picture and a microphone that hums at one frequency, in place of the browser's own; counts offers. */
-function madeUp({ tone, hue, width, height }) {
+/**
+ * A camera that shows a moving picture and a microphone that hums at one frequency, in place of the browser's own; counts offers.
+ * With via, "ADDRESS PORT", all media goes there instead of to the server's own addresses.
+ */
+function madeUp({ tone, hue, width, height, fps = 12, via }) {
+  window.seen = { offers: 0 }
   const moving = (w, h, label) => {
     const canvas = document.createElement('canvas')
     canvas.width = w
@@ -153,13 +157,14 @@ function madeUp({ tone, hue, width, height }) {
       }
     }
     const draw = () => {
-      n++
+      n += 12 / fps
+      window.seen.draws?.push(performance.timeOrigin + performance.now())
       if (label === 'screen') slide()
       else person()
     }
     draw()
-    setInterval(draw, 80)
-    return canvas.captureStream(12)
+    setInterval(draw, 1000 / fps)
+    return canvas.captureStream(fps)
   }
   const hum = () => {
     const context = new AudioContext()
@@ -187,11 +192,22 @@ function madeUp({ tone, hue, width, height }) {
     { kind: 'videoinput', deviceId: 'cam', groupId: '2', label: 'Camera', toJSON() {} },
     { kind: 'audiooutput', deviceId: 'out', groupId: '1', label: 'Speakers', toJSON() {} },
   ]
-  window.seen = { offers: 0 }
+  // One candidate for each section, which is there and nowhere else.
+  const elsewhere = (sdp) => {
+    let there = false
+    return sdp.split('\r\n').flatMap((line) => {
+      if (line.startsWith('m=')) there = false
+      const candidate = /^(a=candidate:\S+ 1 udp \d+) \S+ \d+ (.*)$/i.exec(line)
+      if (!candidate) return line.startsWith('a=candidate:') ? [] : [line]
+      if (there) return []
+      there = true
+      return [`${candidate[1]} ${via} ${candidate[2]}`]
+    }).join('\r\n')
+  }
   const set = RTCPeerConnection.prototype.setRemoteDescription
   RTCPeerConnection.prototype.setRemoteDescription = function (d) {
     window.seen.offers++
-    return set.call(this, d)
+    return set.call(this, via ? { type: d.type, sdp: elsewhere(d.sdp) } : d)
   }
 }
 

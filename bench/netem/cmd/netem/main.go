@@ -5,8 +5,8 @@
 // It prints one line of JSON with its addresses and runs until it is interrupted. With -control it is told more over HTTP, on
 // loopback only, as who reaches that port commands it:
 //
-//	POST /script  the timeline in the body plays from now on; see netem.ParseScript
-//	GET  /stats   a netem.Report
+//	POST /script?seed=N  the timeline in the body plays from now on, with all chance begun anew if a seed is given; see netem.ParseScript
+//	GET  /stats          a netem.Report
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/sotto-edge/sotto/bench/netem"
@@ -114,6 +115,12 @@ func handler(proxy *netem.Proxy) http.Handler {
 		var steps []netem.Step
 		if err == nil {
 			steps, err = netem.ParseScript(string(text))
+		}
+		if seed := r.URL.Query().Get("seed"); seed != "" && err == nil {
+			var n uint64
+			if n, err = strconv.ParseUint(seed, 10, 64); err == nil {
+				err = proxy.Seed(n)
+			}
 		}
 		if err == nil {
 			err = proxy.Play(steps)

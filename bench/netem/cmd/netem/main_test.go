@@ -33,20 +33,21 @@ func TestServe(t *testing.T) {
 	if !strings.HasPrefix(at.Listen, "127.0.0.1:") {
 		t.Errorf("listens at %q", at.Listen)
 	}
-	post := func(script string, want int) {
+	post := func(query, script string, want int) {
 		t.Helper()
-		resp, err := http.Post(at.Control+"/script", "text/plain", strings.NewReader(script))
+		resp, err := http.Post(at.Control+"/script"+query, "text/plain", strings.NewReader(script))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
 		if resp.StatusCode != want {
-			t.Errorf("%q: %d, want %d", script, resp.StatusCode, want)
+			t.Errorf("%s %q: %d, want %d", query, script, resp.StatusCode, want)
 		}
 	}
-	post("0s up rate=1M; 1s clear", http.StatusNoContent)
-	post("0s up rate=quick", http.StatusBadRequest)
-	post(strings.Repeat("#", longestScript+1), http.StatusBadRequest)
+	post("?seed=7", "0s up rate=1M; 1s clear", http.StatusNoContent)
+	post("", "0s up rate=quick", http.StatusBadRequest)
+	post("", strings.Repeat("#", longestScript+1), http.StatusBadRequest)
+	post("?seed=x", "0s clear", http.StatusBadRequest)
 	resp, err := http.Get(at.Control + "/stats")
 	if err != nil {
 		t.Fatal(err)
