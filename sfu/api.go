@@ -59,6 +59,13 @@ type Publish struct {
 	Muted     bool   // the publication starts muted
 }
 
+// View says how a participant shows a track of somebody else: what is sent of it depends on that and on what the link carries.
+type View struct {
+	Track         TrackID
+	Width, Height int  // in pixels of the screen; 0: it is not to be seen, and its picture is not sent
+	Pinned        bool // it is to be seen well before others are
+}
+
 // EventType says which fields of an Event are set.
 type EventType uint8
 
@@ -69,6 +76,7 @@ const (
 	EventState                          // State: the transport of Participant changed
 	EventSpeaker                        // Speaker: for the whole conference; Participant is empty
 	EventTrackLive                      // Track: the first packet of Participant's publication has arrived
+	EventDemand                         // Track, Layers: how many layers of Participant's publication, from the lowest, are of use to anybody
 )
 
 // Event is something that happened in a conference. Events of one conference come in order.
@@ -81,6 +89,7 @@ type Event struct {
 	State       State
 	Track       TrackID
 	Speaker     ParticipantID // empty: nobody speaks
+	Layers      int           // at least 1
 }
 
 // State is the state of an endpoint's transport.

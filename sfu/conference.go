@@ -200,6 +200,15 @@ func (c *conference) wentLive(p *publication) {
 	}
 }
 
+// demanded says which layers of p are of use.
+func (c *conference) demanded(p *publication, top int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.publications[p.id] == p {
+		c.emit(Event{Participant: p.owner.id, Type: EventDemand, Track: p.id, Layers: top + 1})
+	}
+}
+
 // moved takes the state of e's transport.
 func (c *conference) moved(e *endpoint, to State) {
 	c.mu.Lock()

@@ -122,6 +122,48 @@ func (e *Endpoint) Unsubscribe(ctx context.Context, ids []TrackID) error {
 	})
 }
 
+// SetViews says how tracks of others are shown; those that are not named stay as they were. A track that was never named is taken to
+// be shown large.
+func (e *Endpoint) SetViews(ctx context.Context, views []View) error {
+	return e.do(ctx, func(e *endpoint) error {
+		for _, v := range views {
+			if e.conf.publications[v.Track] == nil {
+				continue // its publisher was quicker
+			}
+			if e.views == nil {
+				e.views = make(map[TrackID]View)
+			}
+			e.views[v.Track] = v
+			for _, s := range e.sections {
+				if s.shows != nil && s.shows.id == v.Track {
+					e.setView(s)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// setView tells slot s how what it shows is seen.
+func (e *endpoint) setView(s *section) {
+	v, ok := e.views[s.shows.id]
+	if !ok {
+		v = View{Width: defaultWidth, Height: defaultHeight}
+	}
+	const most = 1 << 14 // pixels a side
+	fv := forward.View{
+		Pixels: uint32(max(0, min(v.Width, most)) * max(0, min(v.Height, most))),
+		Pinned: v.Pinned, Screen: s.shows.source == Screen,
+	}
+	e.shard.post(func(now int64) { s.leg.SetView(fv, now) })
+}
+
+// What a track is taken to be shown at by who has not said so.
+const (
+	defaultWidth  = 1280
+	defaultHeight = 720
+)
+
 // SetMuted mutes or unmutes one of the endpoint's own tracks: nothing of it is forwarded while it is muted.
 func (e *Endpoint) SetMuted(ctx context.Context, id TrackID, muted bool) error {
 	return e.do(ctx, func(e *endpoint) error {
@@ -183,6 +225,7 @@ type endpoint struct {
 	sections []*section
 	own      []*publication
 	wants    []TrackID
+	views    map[TrackID]View // as the client has said
 
 	number      int
 	outstanding bool
@@ -427,10 +470,14 @@ func (e *endpoint) show(s *section, p *publication) {
 		t = p.media
 	}
 	e.shard.post(func(now int64) { s.leg.Bind(t, now) })
+	if p != nil {
+		e.setView(s)
+	}
 }
 
 // forget drops a publication that ended. It returns true if a slot came free.
 func (e *endpoint) forget(id TrackID) bool {
+	delete(e.views, id)
 	e.wants = slices.DeleteFunc(e.wants, func(w TrackID) bool { return w == id })
 	freed := false
 	for _, s := range e.sections {

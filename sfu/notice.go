@@ -18,7 +18,9 @@ const (
 // notice is what a shard has to tell control: one of its fields is set.
 type notice struct {
 	live   *publication // its first packet has arrived
-	moved  *endpoint    // its transport is in another state: to
+	wanted *publication // another layer than before is the highest that is of use: top
+	top    int
+	moved  *endpoint // its transport is in another state: to
 	to     State
 	levels []level
 	now    int64
@@ -67,6 +69,11 @@ func (s *shard) tell(now int64) {
 // Live implements forward.Observer.
 func (s *shard) Live(t *forward.Track) { s.node.notices.put(notice{live: t.User.(*publication)}) }
 
+// Demand implements forward.Observer.
+func (s *shard) Demand(t *forward.Track, top int) {
+	s.node.notices.put(notice{wanted: t.User.(*publication), top: top})
+}
+
 // State implements forward.Observer.
 func (s *shard) State(p *forward.Peer, st transport.State) {
 	s.node.notices.put(notice{moved: p.User.(*endpoint), to: st})
@@ -107,6 +114,8 @@ func (n *Node) handle(x *notice, talking map[*conference]struct{}) {
 	switch {
 	case x.live != nil:
 		x.live.owner.conf.wentLive(x.live)
+	case x.wanted != nil:
+		x.wanted.owner.conf.demanded(x.wanted, x.top)
 	case x.moved != nil:
 		x.moved.conf.moved(x.moved, x.to)
 	}

@@ -119,7 +119,7 @@ func (l *Leg) Bind(t *Track, now int64) {
 		return
 	}
 	if l.track != nil {
-		l.track.removeLeg(l)
+		l.track.removeLeg(l, now)
 	}
 	l.peer.out.pace.drop(l, now)
 	l.track = t
@@ -128,6 +128,7 @@ func (l *Leg) Bind(t *Track, now int64) {
 	if t != nil {
 		t.legs = append(t.legs, l)
 		l.fresh = true
+		t.review(now)
 		l.askKey(now)
 	}
 }

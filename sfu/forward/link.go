@@ -36,6 +36,7 @@ const (
 	parcelStopped                        // the publisher has said goodbye to a layer
 	parcelRequest                        // RTCP about a layer, from its mirror
 	parcelKey                            // from a mirror that knows no layer yet
+	parcelDemand                         // from a mirror: the highest layer that is of use there
 )
 
 // parcel is one slot of a Link.
@@ -101,7 +102,7 @@ func (l *Link) Receive(r *Router, m *transport.Mux, limit int, now int64) int {
 		case parcelDatagram:
 			batch := [1]udp.Datagram{{Data: p.data[:p.size:p.size], Path: p.path}}
 			m.Receive(batch[:], now)
-		case parcelRequest, parcelKey:
+		case parcelRequest, parcelKey, parcelDemand:
 			p.to.asked(p, now)
 		default:
 			p.to.take(r, p, now)

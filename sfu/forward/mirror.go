@@ -19,6 +19,7 @@ type Mirror struct {
 	down, up *Link  // from there, to there
 	track    *Track // here
 	closed   bool   // here
+	demand   int    // the publisher's shard's: what is of use there
 }
 
 // NewMirror makes the mirror of origin on here. It touches neither shard, so that whoever brings the two together can call it; down is
@@ -57,15 +58,17 @@ func (m *Mirror) Close(now int64) {
 // AddMirror sends the track's packets to m, too, from the next one on.
 func (t *Track) AddMirror(m *Mirror) {
 	t.mirrors = append(t.mirrors, m)
+	m.demand = len(t.layers) - 1
 	for _, l := range t.layers {
 		m.report(l) // for lip sync from the first picture
 	}
 }
 
 // RemoveMirror is the reverse of AddMirror.
-func (t *Track) RemoveMirror(m *Mirror) {
+func (t *Track) RemoveMirror(m *Mirror, now int64) {
 	if i := slices.Index(t.mirrors, m); i >= 0 {
 		t.mirrors = slices.Delete(t.mirrors, i, i+1)
+		t.review(now)
 	}
 }
 
@@ -114,8 +117,13 @@ func (m *Mirror) asked(p *parcel, now int64) {
 	if !slices.Contains(m.origin.mirrors, m) {
 		return // it is gone, or the track is
 	}
-	if p.kind == parcelKey {
+	switch p.kind {
+	case parcelKey:
 		m.origin.RequestKey(now)
+		return
+	case parcelDemand:
+		m.demand = int(p.layer)
+		m.origin.review(now)
 		return
 	}
 	it := rtcp.NewIterator(p.data[:p.size])
@@ -217,6 +225,15 @@ func (m *Mirror) send(compound []byte) bool {
 // requestKey asks for a key frame of whatever the publisher sends.
 func (m *Mirror) requestKey() {
 	if p := m.up.parcel(parcelKey, m); p != nil {
+		m.up.ring.Push()
+		m.up.Counters.Messages++
+	}
+}
+
+// want says which layers are of use here.
+func (m *Mirror) want(top int) {
+	if p := m.up.parcel(parcelDemand, m); p != nil {
+		p.layer = uint8(top)
 		m.up.ring.Push()
 		m.up.Counters.Messages++
 	}

@@ -161,7 +161,7 @@ func TestMirror(t *testing.T) {
 
 	// The end.
 	far[0].take()
-	tr.RemoveMirror(m)
+	tr.RemoveMirror(m, p.a.now)
 	p.push(src, delta("under way"))
 	m.Close(p.b.now)
 	far[0].report(&pionrtcp.PictureLossIndication{SenderSSRC: 1, MediaSSRC: 1001})

@@ -287,6 +287,13 @@ func (p *Peer) tick(now int64) int64 {
 	}
 	next = min(next, p.reportAt)
 	for _, t := range p.tracks {
+		if t.lowerAt != 0 {
+			if t.lowerAt <= now {
+				t.review(now)
+			} else {
+				next = min(next, t.lowerAt)
+			}
+		}
 		for _, l := range t.layers {
 			if l.bound && l.nack != nil {
 				next = min(next, l.tick(now))

@@ -60,6 +60,7 @@ type rig struct {
 
 	live   []*forward.Track
 	states []transport.State
+	demand []int
 }
 
 type datagram struct {
@@ -82,6 +83,7 @@ func (r *rig) Commit(n int, p udp.Path) {
 }
 
 func (r *rig) Live(t *forward.Track)                        { r.live = append(r.live, t) }
+func (r *rig) Demand(_ *forward.Track, top int)             { r.demand = append(r.demand, top) }
 func (r *rig) State(_ *forward.Peer, state transport.State) { r.states = append(r.states, state) }
 
 func newRig(t testing.TB) *rig { return newRigWith(t, 4096) }

@@ -40,6 +40,8 @@ const (
 type Observer interface {
 	// Live is called when the first packet of a track has arrived.
 	Live(t *Track)
+	// Demand is called when another layer than before is the highest that any receiver can make use of.
+	Demand(t *Track, top int)
 	// State is called when a session's transport changes its state.
 	State(p *Peer, st transport.State)
 }

@@ -40,12 +40,16 @@ type View struct {
 	Screen          bool
 }
 
-// unknownView is taken until the receiver has said how it shows a leg.
+// unknownPixels is taken until the receiver has said how it shows a leg.
 const unknownPixels = 1280 * 720
 
 // SetView says how the receiver shows the leg. What is sent follows at once.
 func (l *Leg) SetView(v View, now int64) {
 	l.view = v
+	if l.track == nil {
+		return
+	}
+	l.track.review(now)
 	l.peer.adapt(now)
 	l.askKey(now)
 }
@@ -268,13 +272,7 @@ type offered struct {
 func (l *Leg) candidates(now int64) {
 	r := l.peer.router
 	t := l.track
-	live := 0
-	for _, y := range t.layers {
-		if y.live(now) {
-			live++
-		}
-	}
-	at, floor := 0, uint64(0)
+	first, floor := true, uint64(0)
 	for i, y := range t.layers {
 		if !y.live(now) {
 			continue
@@ -282,10 +280,10 @@ func (l *Leg) candidates(now int64) {
 		have := y.parser.Layers()
 		spatial, temporal := int(max(have.Spatial, 1)), int(max(have.Temporal, 1))
 		for s := range spatial {
-			size := t.pixels() >> (2 * (live - 1 - at + spatial - 1 - s))
+			size := t.pixelsOf(i) >> (2 * (spatial - 1 - s))
 			from := temporal - 1
-			if at == 0 && s == 0 {
-				from = 0
+			if first {
+				from, first = 0, false
 			}
 			for k := from; k < temporal; k++ {
 				rate := y.meter.upTo(uint8(s), uint8(k))
@@ -300,14 +298,5 @@ func (l *Leg) candidates(now int64) {
 				r.targets = append(r.targets, layer.Target{Stream: int8(i), Spatial: uint8(s), Temporal: uint8(k)})
 			}
 		}
-		at++
 	}
-}
-
-// pixels is the size of the track's largest picture.
-func (t *Track) pixels() uint32 {
-	if t.size != 0 {
-		return t.size
-	}
-	return unknownPixels
 }

@@ -206,3 +206,90 @@ func TestPublishAgain(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A receiver gets the layer that fits how it shows the track, and nothing while it does not show it. What nobody can make use of is
+// not asked of the publisher.
+func TestViews(t *testing.T) {
+	r := newRig(t)
+	a, c := r.join(1, theirs), r.join(2, unreporting)
+	track, s := a.camera(cameraSSRC)
+	leg := c.slot(1, rtp.KindVideo, vp8)
+	leg.Bind(track, r.now)
+	pictures := func(n int, head func(string) []byte) {
+		for range n {
+			for i, x := range s {
+				x.push(head(string("qhf"[i])))
+			}
+			r.run(20 * ms)
+		}
+	}
+	shown := func(want string) {
+		t.Helper()
+		pictures(20, key)
+		c.take()
+		pictures(20, delta)
+		got := ""
+		for _, p := range c.take() {
+			if x := texts([]packet{p})[0]; got == "" || got[len(got)-1:] != x {
+				got += x
+			}
+		}
+		if got != want {
+			t.Errorf("%q is sent, not %q", got, want)
+		}
+	}
+	shown("f")
+	leg.SetView(forward.View{Pixels: 300 * 170}, r.now)
+	shown("q")
+	leg.SetView(forward.View{Pixels: 640 * 360}, r.now)
+	shown("h")
+	r.run(3 * sec)
+	if d := cmp.Diff([]int{1}, r.demand); d != "" || track.Demand() != 1 {
+		t.Error(d)
+	}
+	leg.SetView(forward.View{}, r.now)
+	shown("")
+	second := r.join(3, unreporting).slot(1, rtp.KindVideo, vp8)
+	second.Bind(track, r.now)
+	if d := cmp.Diff([]int{1, 2}, r.demand); d != "" {
+		t.Error(d)
+	}
+	second.Bind(nil, r.now)
+	r.run(3 * sec)
+	if d := cmp.Diff([]int{1, 2, 0}, r.demand); d != "" {
+		t.Error(d)
+	}
+	leg.SetView(forward.View{Pixels: 1280 * 720}, r.now)
+	shown("f")
+	if d := cmp.Diff([]int{1, 2, 0, 2}, r.demand); d != "" {
+		t.Error(d)
+	}
+	whole(t, c.take())
+}
+
+// Views of receivers on other shards count.
+func TestMirroredViews(t *testing.T) {
+	p := newPair(t, 64)
+	a := p.a.join(1, theirs)
+	track, s := a.camera(cameraSSRC)
+	for _, x := range s {
+		x.push(key("x"))
+	}
+	m := p.mirror(track)
+	leg := p.b.join(3, unreporting).slot(1, rtp.KindVideo, vp8)
+	leg.Bind(m.Track(), p.b.now)
+	leg.SetView(forward.View{Pixels: 300 * 170}, p.b.now)
+	for _, x := range s {
+		p.push(x, key("x"))
+	}
+	p.run(3 * sec)
+	p.run(3 * sec)
+	if d := cmp.Diff([]int{0}, p.a.demand); d != "" {
+		t.Error(d)
+	}
+	leg.SetView(forward.View{Pixels: 1280 * 720}, p.b.now)
+	p.run(100 * ms)
+	if d := cmp.Diff([]int{0, 2}, p.a.demand); d != "" {
+		t.Error(d)
+	}
+}

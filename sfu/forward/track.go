@@ -59,6 +59,9 @@ type Track struct {
 	speakerID uint64
 	forwarded uint64
 	size      uint32 // pixels of its largest picture; 0: not known
+	sizes     int    // layers that have been received at some time, those below included
+	demand    int    // the highest layer that is of use to anybody, as its publisher was told
+	lowerAt   int64  // when it is to be told that less will do; 0: it is not
 }
 
 // uplink is what the publisher's section promised.
@@ -100,6 +103,7 @@ func (p *Peer) NewTrack(cfg TrackConfig) *Track {
 	for i := range n {
 		t.layers = append(t.layers, &Layer{peer: p, track: t, index: i, pending: make([]packet, 0, 64)})
 	}
+	t.demand = n - 1
 	p.tracks = append(p.tracks, t)
 	return t
 }
@@ -214,12 +218,10 @@ func (t *Track) Close(now int64) {
 	}
 }
 
-func (t *Track) removeLeg(l *Leg) {
-	for i, x := range t.legs {
-		if x == l {
-			t.legs = slices.Delete(t.legs, i, i+1)
-			return
-		}
+func (t *Track) removeLeg(l *Leg, now int64) {
+	if i := slices.Index(t.legs, l); i >= 0 {
+		t.legs = slices.Delete(t.legs, i, i+1)
+		t.review(now)
 	}
 }
 
@@ -296,6 +298,10 @@ func (l *Layer) live(now int64) bool { return l.bound && l.lastAt != 0 && now-l.
 // heard notes that the layer goes on. One that was not there before is a choice for every leg.
 func (l *Layer) heard(now int64) {
 	if !l.live(now) {
+		if l.index >= l.track.sizes {
+			l.track.sizes = l.index + 1
+			l.track.review(now)
+		}
 		for _, leg := range l.track.legs {
 			leg.fresh = true
 		}
