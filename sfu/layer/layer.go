@@ -34,6 +34,8 @@ type Info struct {
 	up      bool // VP9: U
 	sync    bool // VP8: Y
 
+	announced uint8 // VP9: number of spatial layers that a structure names
+
 	epoch uint32 // a new one when the numbers of the stream began anew
 	frame int64  // number of the frame, unwrapped; it grows in decoding order
 

@@ -1,6 +1,10 @@
 package layer
 
-import "github.com/sotto-edge/sotto/internal/rtp"
+import (
+	"slices"
+
+	"github.com/sotto-edge/sotto/internal/rtp"
+)
 
 const (
 	// reach is how far back frames are remembered and refer, in frame numbers. What comes later than that is too late.
@@ -12,8 +16,10 @@ const (
 	base = 1 << 20
 )
 
-// structures are kept so long that the packets of one batch may hold on to theirs: see Info.
-const structures = 4
+const (
+	remembered = 3              // structures whose frames may still come late, or be asked for again
+	structures = remembered + 2 // and those that packets of one batch may hold on to besides: see Info
+)
 
 // Parser reads the packets of one received stream. The zero Parser is ready.
 type Parser struct {
@@ -31,13 +37,16 @@ type Parser struct {
 
 // descriptors is what a stream's dependency descriptors have told.
 type descriptors struct {
-	st       [structures]structure
-	cur      *structure // nil: none yet
-	since    int64      // frame with which cur came
-	last     *structure // the one before, nil if unknown
-	lastFrom int64
-	n        uint32
-	active   uint32 // decode targets, by index
+	rooms  [structures]*structure // made when they are first needed
+	n      uint32
+	known  [remembered]known // the newest first
+	active uint32            // decode targets, by index
+}
+
+// known is a structure and the number of the key frame with which it came.
+type known struct {
+	st   *structure
+	from int64
 }
 
 // Layers returns how many layers the stream has: what it announced last, or else what was seen.
@@ -81,6 +90,9 @@ func (p *Parser) parse(c rtp.Codec, dependency, payload []byte, marker, learn bo
 	if learn {
 		p.place(&in, number, width, fresh)
 		p.count(&in)
+		if in.source == sourceVP9 {
+			in.active = ^uint64(0) >> (64 - 8*p.layers.Spatial) // more than there are would do without the highest (RFC 9628 §4.2, Z)
+		}
 	}
 	return in
 }
@@ -131,7 +143,7 @@ func (in *Info) vp9(payload []byte) (number uint16, width uint8) {
 	in.Key = d.StartFrame && !d.InterPicture && d.SID == 0
 	in.Spatial, in.Temporal = d.SID, d.TID
 	in.up = d.SwitchingUp
-	in.active = ^uint64(0)
+	in.announced = d.SpatialLayers
 
 	upper := row << d.TID & row // the temporal layers that have this one
 	if d.NotReference {
@@ -199,7 +211,7 @@ func (p *Parser) describe(in *Info, b []byte, learn bool) (fresh *structure) {
 		if d.start && tmp.parse(&r) {
 			st = ds.like(&tmp)
 		}
-	case ds == nil || ds.cur == nil:
+	case ds == nil || ds.known[0].st == nil:
 		if in.source == sourceNone {
 			in.obscure(&d)
 		}
@@ -241,54 +253,64 @@ func (in *Info) obscure(d *descriptor) {
 // spare returns room for a structure that no packet at hand uses.
 func (d *descriptors) spare() *structure {
 	for i := d.n; ; i++ {
-		if st := &d.st[i%structures]; st != d.cur && st != d.last {
-			return st
+		room := &d.rooms[i%structures]
+		if *room == nil {
+			*room = new(structure)
+		}
+		if !slices.ContainsFunc(d.known[:], func(k known) bool { return k.st == *room }) {
+			return *room
 		}
 	}
 }
 
-// like returns the structure with the content of tmp, or nil.
-func (d *descriptors) like(tmp *structure) *structure {
+// like returns the structure with the content of st, or nil.
+func (d *descriptors) like(st *structure) *structure {
 	if d == nil {
 		return nil
 	}
-	for _, st := range [...]*structure{d.cur, d.last} {
-		if st != nil {
-			tmp.gen = st.gen
-			if *tmp == *st {
-				return st
+	for _, k := range d.known {
+		if k.st != nil {
+			st.gen = k.st.gen
+			if *st == *k.st {
+				return k.st
 			}
 		}
 	}
 	return nil
 }
 
-// learn makes st the structure of the frames from this one on.
+// learn makes st the structure of the frames from this one to the next that brought one.
 func (d *descriptors) learn(st *structure, frame int64, anew bool) {
-	if st != d.cur && st != d.last {
+	if !slices.ContainsFunc(d.known[:], func(k known) bool { return k.st == st }) {
 		d.n++
 		st.gen = d.n
 	}
-	switch {
-	case anew:
-		d.last, d.cur, d.since = nil, st, frame
-	case frame < d.since: // a late one
-		if st != d.cur {
-			d.last, d.lastFrom = st, frame
+	if anew {
+		d.known = [remembered]known{{st, frame}}
+		return
+	}
+	for i := range d.known {
+		k := &d.known[i]
+		switch {
+		case k.st == nil || frame >= k.from:
+			if k.st != st {
+				copy(d.known[i+1:], d.known[i:])
+				*k = known{st, frame}
+			}
+			return
+		case k.st == st: // a late one, whose structure was the same as the next
+			k.from = frame
+			return
 		}
-	case st != d.cur:
-		d.last, d.lastFrom = d.cur, d.since
-		d.cur, d.since = st, frame
 	}
 }
 
 // of returns the structure that a frame without one is of, or nil.
 func (d *descriptors) of(frame int64) *structure {
-	switch {
-	case frame >= d.since:
-		return d.cur
-	case frame >= d.lastFrom:
-		return d.last
+	for _, k := range d.known {
+		if k.st != nil && frame >= k.from {
+			return k.st
+		}
 	}
 	return nil
 }
@@ -344,7 +366,7 @@ func (p *Parser) place(in *Info, number uint16, width uint8, fresh *structure) {
 	if in.frame > p.highest {
 		in.first = p.ended || in.Spatial <= p.spatial
 		p.highest, p.spatial, p.ended = in.frame, in.Spatial, false
-		if in.st != nil && in.st == p.descriptors.cur {
+		if in.st != nil && in.st == p.descriptors.known[0].st {
 			p.descriptors.active = in.activeRaw
 		}
 	}
@@ -360,6 +382,9 @@ func (p *Parser) count(in *Info) {
 	case in.st != nil:
 		p.layers = Layers{Spatial: in.st.spatial, Temporal: in.st.temporal}
 	default:
+		if in.announced > 0 && in.Key {
+			p.layers.Spatial = in.announced
+		}
 		p.layers.Spatial = max(p.layers.Spatial, in.Spatial+1)
 		p.layers.Temporal = max(p.layers.Temporal, in.Temporal+1)
 	}

@@ -1,0 +1,462 @@
+package layer
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+
+	"github.com/sotto-edge/sotto/internal/rtp"
+)
+
+// gotPacket is what a receiver gets.
+type gotPacket struct {
+	ts      int // of the picture, and unlike those of another stream
+	marker  bool
+	payload []byte
+	dd      []byte
+	codec   rtp.Codec
+}
+
+// receiver is a strict decoder. Of each frame it knows two things: what the encoder made it of, and what the bytes it got say. It
+// takes frames in the order they become complete, puts them in order by what the bytes say, as libwebrtc's reference finders do,
+// and notes whatever would make one stall or break.
+type receiver struct {
+	t      testing.TB
+	frames *[]*simFrame
+
+	parts   map[int]int // uid → packets
+	decoded map[int]int64
+	order   []int // uids as they were handed to the decoder
+	waiting []*arrived
+
+	ids     map[int64]int // frame id → uid: never another frame under the same id
+	highest int64
+	have    bool
+
+	structure *modelStructure
+	keyID     int64
+	tl0       map[int64]*[3]int64 // VP8: base layer → last frame of each layer
+	missing   map[int64]bool      // VP8: picture ids not handed on; VP9: with the temporal layer
+	gofMiss   map[int64]uint8
+	gofs      map[int64]*modelGOF
+	lastPID   int64
+	lastTL0   int64
+	markers   map[int][]bool
+	doubled   int
+}
+
+type arrived struct {
+	f    *simFrame
+	id   int64
+	refs []int64
+	// VP8 and VP9 that is not flexible
+	tl0       int64
+	pid       int64
+	tid       uint8
+	sync, key bool
+	base      *simFrame
+	codec     rtp.Codec
+	flexible  bool
+	interPic  bool
+	interLay  bool
+	described bool
+}
+
+type modelGOF struct{ start, last int64 }
+
+func newReceiver(t testing.TB, frames *[]*simFrame) *receiver {
+	return &receiver{
+		t: t, frames: frames, parts: map[int]int{}, decoded: map[int]int64{}, ids: map[int64]int{},
+		tl0: map[int64]*[3]int64{}, missing: map[int64]bool{}, gofMiss: map[int64]uint8{}, gofs: map[int64]*modelGOF{},
+		markers: map[int][]bool{}, lastPID: -1,
+	}
+}
+
+func nearest(to int64, v, bits int) int64 {
+	d := (int64(v) - to) & (1<<bits - 1)
+	if d >= 1<<(bits-1) {
+		d -= 1 << bits
+	}
+	return to + d
+}
+
+// take takes a packet, in the order of arrival.
+func (r *receiver) take(g gotPacket) {
+	r.t.Helper()
+	r.markers[g.ts] = append(r.markers[g.ts], g.marker)
+	a := &arrived{codec: g.codec}
+	var body []byte
+	switch g.codec {
+	case rtp.VP8:
+		var d rtp.VP8Descriptor
+		d.Parse(g.payload)
+		body = g.payload[d.Len+1:]
+		a.tid, a.sync, a.key = d.TID, d.LayerSync, g.payload[d.Len]&1 == 0
+		a.pid, a.tl0 = int64(d.PictureID), int64(d.TL0PicIdx)
+	case rtp.VP9:
+		var d rtp.VP9Descriptor
+		d.Parse(g.payload)
+		body = g.payload[d.Len:]
+		a.tid, a.key = d.TID, !d.InterPicture
+		a.flexible, a.interPic, a.interLay = d.Flexible, d.InterPicture, d.InterLayer
+		a.pid, a.tl0 = int64(d.PictureID), int64(d.TL0PicIdx)
+		for _, diff := range d.Differences[:d.NumDifferences] {
+			a.refs = append(a.refs, int64(diff))
+		}
+	case rtp.AV1:
+		body = g.payload[2:]
+	}
+	uid, n := int(binary.BigEndian.Uint32(body)), int(body[5])
+	a.f = (*r.frames)[uid]
+	if g.dd != nil && !r.describe(a, g.dd) {
+		r.t.Errorf("frame %d: descriptor %x does not fit the structure at hand", uid, g.dd)
+		return
+	}
+	if r.parts[uid]++; r.parts[uid] > n {
+		r.t.Errorf("frame %d: a packet came twice", uid)
+	}
+	if r.parts[uid] < n {
+		return
+	}
+	r.waiting = append(r.waiting, a)
+	for again := true; again; {
+		again = false
+		for i, a := range r.waiting {
+			if r.ready(a) {
+				r.waiting = slices.Delete(r.waiting, i, i+1)
+				again = true
+				break
+			}
+		}
+	}
+}
+
+// ready hands a frame to the decoder if its references are known and there.
+func (r *receiver) ready(a *arrived) bool {
+	r.t.Helper()
+	switch {
+	case a.described:
+	case a.codec == rtp.VP8:
+		if !r.readyVP8(a) {
+			return false
+		}
+	case a.codec == rtp.VP9:
+		pid := nearest(max(r.lastPID, 0), int(a.pid), 15)
+		if r.lastPID < 0 {
+			pid = a.pid + 1<<20
+		}
+		if !a.flexible && !r.readyGOF(a, pid) {
+			return false
+		}
+		r.lastPID = max(r.lastPID, pid)
+		a.id = pid*8 + int64(a.f.sid)
+		refs := a.refs
+		a.refs = nil
+		for _, diff := range refs {
+			a.refs = append(a.refs, a.id-8*diff)
+		}
+		if a.interLay {
+			a.refs = append(a.refs, a.id-1)
+		}
+	}
+	if uid, ok := r.ids[a.id]; ok && uid != a.f.uid {
+		r.t.Errorf("frame %d: has the number of frame %d", a.f.uid, uid)
+	}
+	r.ids[a.id] = a.f.uid
+	for _, ref := range a.refs {
+		uid, ok := r.ids[ref]
+		if !ok {
+			if a.described || a.flexible {
+				return false
+			}
+			continue
+		}
+		if _, ok = r.decoded[uid]; !ok {
+			return false
+		}
+	}
+	// What the bytes say must be no less than the truth.
+	for _, ref := range a.f.refs {
+		if _, ok := r.decoded[ref]; !ok {
+			r.t.Errorf("frame %d (stream %d, picture %d, S%dT%d): decoded without frame %d (S%dT%d of picture %d), bytes name %v", a.f.uid, a.f.stream,
+				a.f.picture, a.f.sid, a.f.tid, ref, (*r.frames)[ref].sid, (*r.frames)[ref].tid, (*r.frames)[ref].picture, a.refs)
+		}
+	}
+	if r.have && a.f.key && a.f.sid == 0 && a.id <= r.highest {
+		r.t.Errorf("frame %d: key frame with number %d after %d", a.f.uid, a.id, r.highest)
+	}
+	r.highest, r.have = max(r.highest, a.id), true
+	r.decoded[a.f.uid] = a.id
+	r.order = append(r.order, a.f.uid)
+	return true
+}
+
+// readyVP8 finds references the way libwebrtc does.
+func (r *receiver) readyVP8(a *arrived) bool {
+	pid := nearest(max(r.lastPID, 0), int(a.pid), 15)
+	tl0 := nearest(r.lastTL0, int(a.tl0), 8)
+	if r.lastPID < 0 {
+		pid, tl0 = a.pid+1<<20, a.tl0+1<<20
+		r.lastPID = pid - 1
+	}
+	for ; r.lastPID < pid; r.lastPID++ {
+		r.missing[r.lastPID+1] = true
+	}
+	r.lastTL0 = max(r.lastTL0, tl0)
+	a.id, a.refs = pid, nil
+	if a.key {
+		r.tl0[tl0] = &[3]int64{pid, -1, -1}
+		delete(r.missing, pid)
+		return true
+	}
+	base := tl0
+	if a.tid == 0 {
+		base--
+	}
+	info := r.tl0[base]
+	if info == nil {
+		return false
+	}
+	if a.tid == 0 {
+		next := *info
+		info = &next
+		a.refs = append(a.refs, info[0])
+	} else {
+		for t := range a.tid + 1 {
+			if t > 0 && a.sync {
+				break
+			}
+			if info[t] < 0 {
+				return false
+			}
+			for m := range r.missing {
+				if !a.sync && m > info[t] && m < pid {
+					return false
+				}
+			}
+			a.refs = append(a.refs, info[t])
+		}
+	}
+	r.tl0[tl0] = info
+	for ; info != nil; info = r.tl0[tl0] {
+		if info[a.tid] > pid {
+			break
+		}
+		info[a.tid] = pid
+		tl0++
+	}
+	delete(r.missing, pid)
+	return true
+}
+
+// readyGOF finds references by the picture group, for the one that the publisher uses.
+func (r *receiver) readyGOF(a *arrived, pid int64) bool {
+	tl0 := nearest(r.lastTL0, int(a.tl0), 8)
+	if r.lastPID < 0 {
+		tl0 = a.tl0 + 1<<20
+	}
+	var g *modelGOF
+	switch {
+	case a.key && a.f.key && a.f.sid == 0:
+		if r.gofs[tl0] != nil {
+			r.t.Errorf("frame %d: TL0PICIDX of a key frame that was used before", a.f.uid)
+		}
+		g = &modelGOF{start: pid, last: pid}
+	case a.tid == 0 && a.f.sid == 0:
+		prev := r.gofs[tl0-1]
+		if prev == nil {
+			return false
+		}
+		g = &modelGOF{start: prev.start, last: pid - 1}
+		for m := prev.last + 1; m < pid; m++ {
+			r.gofMiss[m] = picPattern[(m-prev.start)%4]
+		}
+	default:
+		if g = r.gofs[tl0]; g == nil {
+			if g = r.gofs[tl0-1]; g == nil || a.tid != 0 {
+				return false
+			}
+		}
+	}
+	for m := g.last + 1; m < pid; m++ {
+		r.gofMiss[m] = picPattern[(m-g.start)%4]
+	}
+	g.last = max(g.last, pid)
+	delete(r.gofMiss, pid)
+	place := (pid - g.start) % 4
+	if !a.key && picPattern[place] != a.tid {
+		r.t.Errorf("frame %d: picture id puts T%d in the place of T%d", a.f.uid, a.tid, picPattern[place])
+	}
+	diff := [4]int64{4, 1, 2, 1}[place]
+	for m, tid := range r.gofMiss {
+		if !a.key && tid < a.tid && m >= pid-diff && m < pid {
+			return false
+		}
+	}
+	r.gofs[tl0] = g
+	r.lastTL0 = max(r.lastTL0, tl0)
+	a.refs = nil
+	if a.interPic {
+		a.refs = []int64{diff}
+	}
+	return true
+}
+
+// modelStructure is a template structure, read the plain way.
+type modelStructure struct {
+	offset, targets, chains int
+	sid, tid                []int
+	fdiffs                  [][]int
+	dti                     [][]int
+	active                  int
+}
+
+// describe reads a dependency descriptor by the book (appendix A.8.2).
+func (r *receiver) describe(a *arrived, b []byte) bool {
+	at := 0
+	f := func(n int) int {
+		v := 0
+		for range n {
+			v <<= 1
+			if at < 8*len(b) {
+				v |= int(b[at/8]) >> (7 - at%8) & 1
+			}
+			at++
+		}
+		return v
+	}
+	ns := func(n int) int {
+		w := 0
+		for x := n; x != 0; x >>= 1 {
+			w++
+		}
+		m := 1<<w - n
+		v := f(w - 1)
+		if v < m {
+			return v
+		}
+		return v<<1 - m + f(1)
+	}
+	first := f(1)
+	f(1)
+	id, number := f(6), f(16)
+	var flags [5]int
+	if len(b) > 3 {
+		for i := range flags {
+			flags[i] = f(1)
+		}
+	}
+	st := r.structure
+	if flags[0] == 1 {
+		st = &modelStructure{offset: f(6), targets: f(5) + 1}
+		for sid, tid, idc := 0, 0, 0; idc != 3; {
+			st.sid, st.tid = append(st.sid, sid), append(st.tid, tid)
+			switch idc = f(2); idc {
+			case 1:
+				tid++
+			case 2:
+				tid, sid = 0, sid+1
+			}
+		}
+		for range st.sid {
+			var dti []int
+			for range st.targets {
+				dti = append(dti, f(2))
+			}
+			st.dti = append(st.dti, dti)
+		}
+		for range st.sid {
+			var diffs []int
+			for f(1) == 1 {
+				diffs = append(diffs, f(4)+1)
+			}
+			st.fdiffs = append(st.fdiffs, diffs)
+		}
+		if st.chains = ns(st.targets + 1); st.chains > 0 {
+			for range st.targets {
+				ns(st.chains)
+			}
+			f(4 * st.chains * len(st.sid))
+		}
+		if f(1) == 1 {
+			for range st.sid[len(st.sid)-1] + 1 {
+				f(32)
+			}
+		}
+		st.active = 1<<st.targets - 1
+	}
+	if st == nil {
+		return false
+	}
+	if flags[1] == 1 {
+		st.active = f(st.targets)
+	}
+	i := (id - st.offset + 64) % 64
+	if i >= len(st.sid) {
+		return false
+	}
+	dti, diffs := st.dti[i], st.fdiffs[i]
+	if flags[2] == 1 {
+		dti = nil
+		for range st.targets {
+			dti = append(dti, f(2))
+		}
+	}
+	if flags[3] == 1 {
+		diffs = nil
+		for n := f(2); n > 0; n = f(2) {
+			diffs = append(diffs, f(4*n)+1)
+		}
+	}
+	if flags[4] == 1 {
+		f(8 * st.chains)
+	}
+	if pad := 8*len(b) - at; pad < 0 || pad > 7 {
+		r.t.Errorf("descriptor %x: %d bits left over", b, pad)
+		return false
+	}
+	for _, v := range b[at/8:] {
+		if at%8 != 0 && v<<(at%8) != 0 {
+			r.t.Errorf("descriptor %x: padding is not zero", b)
+		}
+	}
+	if st.sid[i] != int(a.f.sid) || st.tid[i] != int(a.f.tid) {
+		r.t.Errorf("frame %d: said to be S%dT%d, is S%dT%d", a.f.uid, st.sid[i], st.tid[i], a.f.sid, a.f.tid)
+	}
+	if r.have {
+		a.id = nearest(r.highest, number, 16)
+	} else {
+		a.id = int64(number) + 1<<20
+	}
+	if flags[0] == 1 {
+		if a.id < r.keyID || first == 0 {
+			r.t.Errorf("frame %d: structure of %d after that of %d", a.f.uid, a.id, r.keyID)
+		}
+		r.structure, r.keyID = st, a.id
+	}
+	part := false
+	for d, v := range dti {
+		part = part || v != 0 && st.active>>d&1 == 1
+	}
+	if !part {
+		r.t.Errorf("frame %d (S%dT%d): in none of the active decode targets %b, indications %v", a.f.uid, a.f.sid, a.f.tid, st.active, dti)
+	}
+	a.described, a.refs = true, nil
+	for _, diff := range diffs {
+		a.refs = append(a.refs, a.id-int64(diff))
+	}
+	return true
+}
+
+// checkMarkers: every picture ends with the only marker in it.
+func (r *receiver) checkMarkers(partial func(ts int) bool) {
+	r.t.Helper()
+	for ts, m := range r.markers {
+		if partial(ts) {
+			continue
+		}
+		if n := slices.Index(m, true); n != len(m)-1 {
+			r.t.Errorf("picture %d of stream %d: markers %v", ts%1e6, ts/1e6, m)
+		}
+	}
+}

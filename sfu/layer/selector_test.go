@@ -1,0 +1,223 @@
+package layer
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/sotto-edge/sotto/internal/rtp"
+)
+
+// world is a publisher with one or more streams, an uplink, a leg, and its receiver.
+type world struct {
+	t       testing.TB
+	pubs    []*publisher
+	parsers []Parser
+	sel     Selector
+	recv    *receiver
+	frames  []*simFrame
+	r       *rand.Rand
+
+	loss, reorder float64
+	held          []held // lost packets on their way again, and late ones
+	picture       int
+	keyAsked      []bool
+	answer        bool // key requests are answered
+	sent          []sentPacket
+	begins        int
+	last          Target
+	partial       map[int]bool // pictures in which something was switched or is missing
+	changes       []change
+	mustSend      bool
+}
+
+type held struct {
+	p   *simPacket
+	due int
+}
+
+type sentPacket struct {
+	p       *simPacket
+	stamp   Stamp
+	payload []byte
+	dd      []byte
+	marker  bool
+}
+
+// change is when what is sent changed.
+type change struct {
+	picture int
+	to      Target
+}
+
+func newWorld(t testing.TB, seed uint64, pubs ...publisher) *world {
+	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 99)), answer: true, partial: map[int]bool{}, last: None}
+	for i, p := range pubs {
+		p.stream = i
+		w.pubs = append(w.pubs, newPublisher(p, seed, &w.frames))
+	}
+	w.parsers = make([]Parser, len(pubs))
+	w.keyAsked = make([]bool, len(pubs))
+	w.recv = newReceiver(t, &w.frames)
+	return w
+}
+
+// run lets the publisher make n pictures of each stream.
+func (w *world) run(n int) {
+	w.t.Helper()
+	for range n {
+		for i, p := range w.pubs {
+			for _, pk := range p.next(w.keyAsked[i]) {
+				w.uplink(pk)
+			}
+			w.keyAsked[i] = false
+		}
+		if s, ok := w.sel.NeedsKey(); ok && w.answer {
+			w.keyAsked[s] = true
+		}
+		w.picture++
+		w.deliver(w.picture)
+	}
+}
+
+func (w *world) uplink(p *simPacket) {
+	switch x := w.r.Float64(); {
+	case x < w.loss:
+		w.held = append(w.held, held{p, w.picture + 2 + w.r.IntN(3)})
+	case x < w.loss+w.reorder:
+		w.held = append(w.held, held{p, w.picture + w.r.IntN(2)})
+	default:
+		w.arrive(p)
+	}
+}
+
+// deliver lets in what is due.
+func (w *world) deliver(until int) {
+	rest := w.held[:0]
+	for _, h := range w.held {
+		if h.due < until {
+			w.arrive(h.p)
+		} else {
+			rest = append(rest, h)
+		}
+	}
+	w.held = rest
+}
+
+func (w *world) arrive(p *simPacket) {
+	w.t.Helper()
+	p.info = w.parsers[p.frame.stream].Parse(p.codec, p.dd, p.payload, p.marker)
+	v, st := w.sel.Select(p.frame.stream, &p.info)
+	if cur := w.sel.Current(); cur != w.last {
+		w.partial[w.ts(p)] = true
+		w.changes = append(w.changes, change{w.picture, cur})
+		w.last = cur
+	}
+	if v == Drop {
+		return
+	}
+	if v == Begin {
+		w.begins++
+	}
+	s := w.rewrite(p, &p.info, st)
+	w.sent = append(w.sent, s)
+	w.recv.take(gotPacket{ts: w.ts(p), marker: s.marker, payload: s.payload, dd: s.dd, codec: p.codec})
+}
+
+func (w *world) ts(p *simPacket) int { return p.frame.stream*1e6 + p.frame.picture }
+
+// rewrite does what a leg does with a Stamp, and sees that the packet is as it was afterwards.
+func (w *world) rewrite(p *simPacket, in *Info, st Stamp) sentPacket {
+	w.t.Helper()
+	s := sentPacket{p: p, stamp: st, marker: st.Marker(in)}
+	was := bytes.Clone(p.payload)
+	patch := st.Patch(in, p.payload)
+	patch.Apply(p.payload)
+	s.payload = bytes.Clone(p.payload)
+	patch.Undo(p.payload)
+	if !bytes.Equal(was, p.payload) {
+		w.t.Fatalf("payload %x after Undo, was %x", p.payload, was)
+	}
+	if p.dd != nil {
+		s.dd = st.AppendDependency(nil, in, p.dd)
+		if len(s.dd) > len(p.dd)+MaxGrowth {
+			w.t.Fatalf("descriptor grew by %d", len(s.dd)-len(p.dd))
+		}
+	}
+	return s
+}
+
+// finish lets in what is under way, and checks what can be seen in the end.
+func (w *world) finish(stalled int) {
+	w.t.Helper()
+	w.deliver(1 << 30)
+	w.t.Logf("%d frames made, %d decoded, %d waiting, %d changes, %d begins", len(w.frames), len(w.recv.decoded), len(w.recv.waiting), len(w.changes), w.begins)
+	if n := len(w.recv.waiting); n > stalled {
+		a := w.recv.waiting[0]
+		w.t.Errorf("%d frames never decoded, the first is %d (stream %d, picture %d, S%dT%d), number %d, refers to %v", n, a.f.uid, a.f.stream, a.f.picture, a.f.sid, a.f.tid, a.id, a.refs)
+	}
+	w.again()
+}
+
+// again sends everything again: the bytes must be those of the first time.
+func (w *world) again() {
+	w.t.Helper()
+	for _, s := range w.sent[max(0, len(w.sent)-40):] {
+		in := w.parsers[s.p.frame.stream].Peek(s.p.codec, s.p.dd, s.p.payload, s.p.marker)
+		got := w.rewrite(s.p, &in, s.stamp)
+		if !bytes.Equal(got.payload, s.payload) || !bytes.Equal(got.dd, s.dd) || got.marker != s.marker {
+			w.t.Fatalf("frame %d sent again: %x %x %v, first %x %x %v", s.p.frame.uid, got.payload, got.dd, got.marker, s.payload, s.dd, s.marker)
+		}
+	}
+}
+
+var kinds = []struct {
+	name string
+	pubs []publisher
+}{
+	{"vp8 T3", []publisher{{codec: rtp.VP8, temporal: 3}}},
+	{"vp8 T3 with descriptor", []publisher{{codec: rtp.VP8, temporal: 3, descriptor: true}}},
+	{"vp8 simulcast T3", []publisher{{codec: rtp.VP8, temporal: 3}, {codec: rtp.VP8, temporal: 3}, {codec: rtp.VP8, temporal: 3}}},
+	{"vp9 L3T3 flexible", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3, flexible: true}}},
+	{"vp9 L3T3", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3}}},
+	{"vp9 L3T3_KEY flexible", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3, kSVC: true, flexible: true}}},
+	{"vp9 L3T3_KEY", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3, kSVC: true}}},
+	{"vp9 L3T3 with descriptor", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3, flexible: true, descriptor: true}}},
+	{"av1 L1T3", []publisher{{codec: rtp.AV1, temporal: 3, descriptor: true}}},
+	{"av1 L3T3", []publisher{{codec: rtp.AV1, spatial: 3, temporal: 3, descriptor: true, highFirst: true}}},
+	{"av1 L3T3 custom", []publisher{{codec: rtp.AV1, spatial: 3, temporal: 3, descriptor: true, custom: true}}},
+	{"av1 L3T3_KEY", []publisher{{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, descriptor: true}}},
+	{"av1 L3T3_KEY_SHIFT", []publisher{{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, shift: true, descriptor: true, highFirst: true, custom: true}}},
+	{"av1 simulcast L1T3", []publisher{{codec: rtp.AV1, temporal: 3, descriptor: true}, {codec: rtp.AV1, temporal: 3, descriptor: true}, {codec: rtp.AV1, temporal: 3, descriptor: true}}},
+}
+
+// TestSwitching changes the target at random over every kind of stream, without loss: nothing may ever stall.
+func TestSwitching(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			for seed := range uint64(20) {
+				w := newWorld(t, seed, k.pubs...)
+				p := w.pubs[0]
+				for range 40 {
+					w.sel.SetTarget(Target{
+						Stream: int8(w.r.IntN(len(k.pubs))), Spatial: uint8(w.r.IntN(p.spatial)), Temporal: uint8(w.r.IntN(p.temporal)),
+					})
+					switch w.r.IntN(12) {
+					case 0:
+						w.sel.Reset()
+					case 1:
+						w.sel.SetTarget(None)
+					case 2:
+						w.sel.SetTarget(Target{Stream: int8(len(k.pubs) - 1), Spatial: Top, Temporal: Top})
+					}
+					w.run(1 + w.r.IntN(30))
+				}
+				w.finish(0)
+				w.recv.checkMarkers(func(ts int) bool { return w.partial[ts] })
+				if t.Failed() {
+					t.Fatalf("seed %d", seed)
+				}
+			}
+		})
+	}
+}
