@@ -42,24 +42,26 @@ type receiver struct {
 	lastPID   int64
 	lastTL0   int64
 	markers   map[int][]bool
-	doubled   int
+	late      bool // packets may come late
+	unfit     []gotPacket
 }
 
 type arrived struct {
-	f    *simFrame
-	id   int64
-	refs []int64
+	f     *simFrame
+	id    int64
+	refs  []int64
+	diffs []int64 // VP9: of pictures
 	// VP8 and VP9 that is not flexible
 	tl0       int64
 	pid       int64
 	tid       uint8
 	sync, key bool
-	base      *simFrame
 	codec     rtp.Codec
 	flexible  bool
 	interPic  bool
 	interLay  bool
 	described bool
+	stale     bool
 }
 
 type modelGOF struct{ start, last int64 }
@@ -101,15 +103,36 @@ func (r *receiver) take(g gotPacket) {
 		a.flexible, a.interPic, a.interLay = d.Flexible, d.InterPicture, d.InterLayer
 		a.pid, a.tl0 = int64(d.PictureID), int64(d.TL0PicIdx)
 		for _, diff := range d.Differences[:d.NumDifferences] {
-			a.refs = append(a.refs, int64(diff))
+			a.diffs = append(a.diffs, int64(diff))
 		}
 	case rtp.AV1:
 		body = g.payload[2:]
 	}
 	uid, n := int(binary.BigEndian.Uint32(body)), int(body[5])
 	a.f = (*r.frames)[uid]
-	if g.dd != nil && !r.describe(a, g.dd) {
-		r.t.Errorf("frame %d: descriptor %x does not fit the structure at hand", uid, g.dd)
+	if g.dd != nil {
+		st := r.structure
+		if !r.describe(a, g.dd) {
+			if r.late { // it counts as missing, and is asked for again
+				r.unfit = append(r.unfit, g)
+				return
+			}
+			r.t.Errorf("frame %d: descriptor %x does not fit the structure at hand", uid, g.dd)
+			return
+		}
+		if st != r.structure {
+			unfit := r.unfit
+			r.unfit = nil
+			defer func() {
+				for _, g := range unfit {
+					m := r.markers[g.ts]
+					r.markers[g.ts] = m[:len(m)-1]
+					r.take(g)
+				}
+			}()
+		}
+	}
+	if a.stale {
 		return
 	}
 	if r.parts[uid]++; r.parts[uid] > n {
@@ -119,16 +142,31 @@ func (r *receiver) take(g gotPacket) {
 		return
 	}
 	r.waiting = append(r.waiting, a)
+	if a.f.key && a.f.sid == 0 && r.old(a) {
+		r.waiting = r.waiting[:len(r.waiting)-1]
+		return
+	}
 	for again := true; again; {
 		again = false
 		for i, a := range r.waiting {
 			if r.ready(a) {
 				r.waiting = slices.Delete(r.waiting, i, i+1)
+				r.waiting = slices.DeleteFunc(r.waiting, func(a *arrived) bool { return a.stale })
 				again = true
 				break
 			}
 		}
 	}
+}
+
+// old says whether a key frame comes after a newer one: a receiver has no use for it.
+func (r *receiver) old(a *arrived) bool {
+	for uid := range r.decoded {
+		if f := (*r.frames)[uid]; f.key && f.stream == a.f.stream && f.picture > a.f.picture {
+			return r.late
+		}
+	}
+	return false
 }
 
 // ready hands a frame to the decoder if its references are known and there.
@@ -150,9 +188,8 @@ func (r *receiver) ready(a *arrived) bool {
 		}
 		r.lastPID = max(r.lastPID, pid)
 		a.id = pid*8 + int64(a.f.sid)
-		refs := a.refs
 		a.refs = nil
-		for _, diff := range refs {
+		for _, diff := range a.diffs {
 			a.refs = append(a.refs, a.id-8*diff)
 		}
 		if a.interLay {
@@ -166,10 +203,7 @@ func (r *receiver) ready(a *arrived) bool {
 	for _, ref := range a.refs {
 		uid, ok := r.ids[ref]
 		if !ok {
-			if a.described || a.flexible {
-				return false
-			}
-			continue
+			return false
 		}
 		if _, ok = r.decoded[uid]; !ok {
 			return false
@@ -188,6 +222,11 @@ func (r *receiver) ready(a *arrived) bool {
 	r.highest, r.have = max(r.highest, a.id), true
 	r.decoded[a.f.uid] = a.id
 	r.order = append(r.order, a.f.uid)
+	if a.f.key && a.f.sid == 0 && r.late { // what is older is given up
+		for _, o := range r.waiting {
+			o.stale = o.f.stream != a.f.stream || o.f.picture < a.f.picture
+		}
+	}
 	return true
 }
 
@@ -262,7 +301,7 @@ func (r *receiver) readyGOF(a *arrived, pid int64) bool {
 			r.t.Errorf("frame %d: TL0PICIDX of a key frame that was used before", a.f.uid)
 		}
 		g = &modelGOF{start: pid, last: pid}
-	case a.tid == 0 && a.f.sid == 0:
+	case a.tid == 0 && a.f.sid == 0 && r.gofs[tl0] == nil:
 		prev := r.gofs[tl0-1]
 		if prev == nil {
 			return false
@@ -271,12 +310,14 @@ func (r *receiver) readyGOF(a *arrived, pid int64) bool {
 		for m := prev.last + 1; m < pid; m++ {
 			r.gofMiss[m] = picPattern[(m-prev.start)%4]
 		}
+	case r.gofs[tl0] != nil:
+		g = r.gofs[tl0]
 	default:
-		if g = r.gofs[tl0]; g == nil {
-			if g = r.gofs[tl0-1]; g == nil || a.tid != 0 {
-				return false
-			}
+		prev := r.gofs[tl0-1]
+		if prev == nil || a.tid != 0 || a.key {
+			return false
 		}
+		g = &modelGOF{start: prev.start, last: pid - 1}
 	}
 	for m := g.last + 1; m < pid; m++ {
 		r.gofMiss[m] = picPattern[(m-g.start)%4]
@@ -295,9 +336,9 @@ func (r *receiver) readyGOF(a *arrived, pid int64) bool {
 	}
 	r.gofs[tl0] = g
 	r.lastTL0 = max(r.lastTL0, tl0)
-	a.refs = nil
+	a.diffs = nil
 	if a.interPic {
-		a.refs = []int64{diff}
+		a.diffs = []int64{diff}
 	}
 	return true
 }
@@ -421,6 +462,9 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 		}
 	}
 	if st.sid[i] != int(a.f.sid) || st.tid[i] != int(a.f.tid) {
+		if r.late {
+			return false
+		}
 		r.t.Errorf("frame %d: said to be S%dT%d, is S%dT%d", a.f.uid, st.sid[i], st.tid[i], a.f.sid, a.f.tid)
 	}
 	if r.have {
@@ -429,6 +473,10 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 		a.id = int64(number) + 1<<20
 	}
 	if flags[0] == 1 {
+		if a.id < r.keyID && r.late {
+			a.stale = true
+			return true
+		}
 		if a.id < r.keyID || first == 0 {
 			r.t.Errorf("frame %d: structure of %d after that of %d", a.f.uid, a.id, r.keyID)
 		}
@@ -438,7 +486,7 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 	for d, v := range dti {
 		part = part || v != 0 && st.active>>d&1 == 1
 	}
-	if !part {
+	if !part && !r.late {
 		r.t.Errorf("frame %d (S%dT%d): in none of the active decode targets %b, indications %v", a.f.uid, a.f.sid, a.f.tid, st.active, dti)
 	}
 	a.described, a.refs = true, nil

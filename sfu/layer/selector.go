@@ -158,7 +158,7 @@ func (s *Selector) Select(stream int, in *Info) (Verdict, Stamp) {
 	}
 	s.seen.set(0)
 	s.sent.set(0)
-	s.note(in)
+	s.note(in, &s.now.stamp)
 	return Send, s.now.stamp
 }
 
@@ -192,12 +192,11 @@ func (s *Selector) begin(stream int, in *Info) {
 	}
 	s.decide(in)
 	s.before = choice{}
-	s.note(in)
+	s.note(in, &s.now.stamp)
 }
 
 // note keeps what the receiver has got of a frame that is newer than all before.
-func (s *Selector) note(in *Info) {
-	st := &s.now.stamp
+func (s *Selector) note(in *Info, st *Stamp) {
 	if in.pictureAt > 0 {
 		s.out.picture, s.outPictures = in.pictureID+st.picture, true
 		if in.pictureBits == 7 {
@@ -388,6 +387,9 @@ func (s *Selector) late(in *Info) (Verdict, Stamp) {
 	if in.frame >= c.since && s.part(in, c) {
 		s.seen.set(at)
 		s.sent.set(at)
+		if bits.TrailingZeros64(s.sent[0]) == int(at) {
+			s.note(in, &st) // all that came since was dropped
+		}
 		return Send, st
 	}
 	// It is not noted as dropped: the numbers of what was sent since have left room for it.

@@ -28,7 +28,6 @@ type world struct {
 	last          Target
 	partial       map[int]bool // pictures in which something was switched or is missing
 	changes       []change
-	mustSend      bool
 }
 
 type held struct {
@@ -217,6 +216,37 @@ func TestSwitching(t *testing.T) {
 				if t.Failed() {
 					t.Fatalf("seed %d", seed)
 				}
+			}
+		})
+	}
+}
+
+// TestImpaired loses, repeats and reorders what the publisher sends. A lost packet comes a few pictures late; what cannot be
+// decoded for that must be little, and nothing may be wrong.
+func TestImpaired(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			made, waiting := 0, 0
+			for seed := range uint64(20) {
+				w := newWorld(t, seed, k.pubs...)
+				w.loss, w.reorder, w.recv.late = 0.02, 0.05, true
+				p := w.pubs[0]
+				for range 20 {
+					w.sel.SetTarget(Target{
+						Stream: int8(w.r.IntN(len(k.pubs))), Spatial: uint8(w.r.IntN(p.spatial)), Temporal: uint8(w.r.IntN(p.temporal)),
+					})
+					w.run(20 + w.r.IntN(40))
+				}
+				w.finish(1 << 30)
+				made += len(w.recv.order)
+				waiting += len(w.recv.waiting)
+				if t.Failed() {
+					t.Fatalf("seed %d", seed)
+				}
+			}
+			t.Logf("%d decoded, %d not", made, waiting)
+			if waiting*1000 > made {
+				t.Errorf("%d of %d frames were not decoded in the end", waiting, made)
 			}
 		})
 	}
