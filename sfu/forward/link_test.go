@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
 )
 
@@ -85,70 +86,129 @@ func (m *simulcaster) frame() {
 	}
 }
 
+// call is a publisher with picture and sound and one receiver behind a path.
+type call struct {
+	*rig
+	c     *client
+	p     *path
+	m     *simulcaster
+	voice *source
+	begun int64
+	rate  int   // of the picture, in the last second
+	late  int64 // longest that sound has waited, see run
+}
+
+// newCall has three sizes of the picture, or one, of these rates.
+func newCall(t *testing.T, rate int64, rates ...int) *call {
+	r := newRig(t)
+	a, c := r.join(1, theirs), r.join(2, ours)
+	k := &call{rig: r, c: c, p: &path{c: c, rate: rate, queue: sec}, begun: r.now}
+	track, s := a.camera(cameraSSRC)
+	if len(rates) == 1 {
+		track.Close(r.now)
+		track, s[0] = a.video("1", cameraSSRC, cameraRTX)
+	}
+	var mic *forward.Track
+	mic, k.voice = a.audio("0", 0x22220001)
+	k.m = &simulcaster{c: a, s: s[:len(rates)], rates: rates}
+	c.slot(1, rtp.KindVideo, vp8).Bind(track, r.now)
+	c.slot(2, rtp.KindAudio, opus).Bind(mic, r.now)
+	return k
+}
+
+// run lets d pass, or less when until holds before.
+func (k *call) run(d int64, until func() bool) int64 {
+	from := k.now
+	due := func(every int64) bool { return (k.now-k.begun)/every != (k.now+5*ms-k.begun)/every }
+	k.late = 0
+	for k.now-from < d {
+		if due(20 * ms) {
+			k.voice.push(make([]byte, 80))
+		}
+		if due(33 * ms) {
+			k.m.frame()
+		}
+		k.rig.run(5 * ms)
+		k.p.carry(k.now)
+		k.rate = 0
+		for _, x := range k.c.got[max(0, len(k.c.got)-400):] {
+			if x.SSRC == 1001 && k.now-x.at < sec {
+				k.rate += 8 * len(x.raw)
+			}
+		}
+		k.late = max(k.late, k.p.free-k.now)
+		if until != nil && until() {
+			return k.now - from
+		}
+	}
+	return d
+}
+
 // A receiver gets the layer that its link has room for: soon the best one of a good link, at once less of one that becomes narrow,
 // and the best again within ten seconds after.
 func TestFollowsLink(t *testing.T) {
-	r := newRig(t)
-	a, c := r.join(1, theirs), r.join(2, ours)
-	track, s := a.camera(cameraSSRC)
-	mic, voice := a.audio("0", 0x22220001)
-	c.slot(1, rtp.KindVideo, vp8).Bind(track, r.now)
-	c.slot(2, rtp.KindAudio, opus).Bind(mic, r.now)
-	p := &path{c: c, rate: 6e6, queue: sec}
-	m := &simulcaster{c: a, s: s, rates: []int{150e3, 500e3, 1500e3}}
-
-	begun := r.now
-	var rate int // of the picture, in the last second
-	run := func(d int64, until func() bool) int64 {
-		from := r.now
-		for r.now-from < d {
-			if (r.now-begun)/(20*ms) != (r.now+5*ms-begun)/(20*ms) {
-				voice.push(make([]byte, 80))
-			}
-			if (r.now-begun)/(33*ms) != (r.now+5*ms-begun)/(33*ms) {
-				m.frame()
-			}
-			r.run(5 * ms)
-			p.carry(r.now)
-			rate = 0
-			for _, x := range c.got[max(0, len(c.got)-400):] {
-				if x.SSRC == 1001 && r.now-x.at < sec {
-					rate += 8 * len(x.raw)
-				}
-			}
-			if until != nil && until() {
-				return r.now - from
-			}
-		}
-		return d
-	}
-
-	up := run(10*sec, func() bool { return rate > 1400e3 })
+	k := newCall(t, 6e6, 150e3, 500e3, 1500e3)
+	best := func() bool { return k.rate > 1400e3 }
+	up := k.run(10*sec, best)
 	t.Logf("the best layer after %d ms", up/ms)
 	if up > 3*sec {
 		t.Errorf("the best layer after %d ms", up/ms)
 	}
-	run(3*sec, nil)
-	p.longest, p.lost = 0, 0
+	k.run(3*sec, nil)
+	k.p.longest, k.p.lost = 0, 0
 
-	p.rate = 300e3
-	down := run(10*sec, func() bool { return rate < 300e3 })
-	run(5*sec, nil)
-	t.Logf("less after %d ms, longest wait %d ms, %d lost; then %d kbit/s, estimate %d", down/ms, p.longest/ms, p.lost, rate/1000, c.peer.Estimate()/1000)
-	if rate == 0 || rate > 300e3 {
-		t.Errorf("%d bit/s of picture on a link of 300 kbit/s", rate)
+	k.p.rate = 300e3
+	down := k.run(10*sec, func() bool { return k.rate < 300e3 })
+	k.run(5*sec, nil)
+	t.Logf("less after %d ms, longest wait %d ms, %d lost; then %d kbit/s, estimate %d", down/ms, k.p.longest/ms, k.p.lost, k.rate/1000, k.c.peer.Estimate()/1000)
+	if k.rate == 0 || k.rate > 300e3 {
+		t.Errorf("%d bit/s of picture on a link of 300 kbit/s", k.rate)
 	}
-	if p.longest > 1100*ms {
-		t.Errorf("packets have waited %d ms", p.longest/ms)
+	if k.p.longest > 1100*ms {
+		t.Errorf("packets have waited %d ms", k.p.longest/ms)
+	}
+	if k.run(3*sec, nil); k.late > 200*ms {
+		t.Errorf("the queue stands at %d ms", k.late/ms)
 	}
 
-	p.rate = 6e6
-	again := run(15*sec, func() bool { return rate > 1400e3 })
+	k.p.rate = 6e6
+	again := k.run(15*sec, best)
 	t.Logf("the best layer again after %d ms", again/ms)
 	if again > 10*sec {
 		t.Errorf("the best layer again after %d ms", again/ms)
 	}
-	if n := r.router.Counters; n.Probes == 0 || n.Paced == 0 {
+	if n := k.router.Counters; n.Probes == 0 || n.Paced == 0 {
 		t.Errorf("counters %+v", n)
+	}
+}
+
+// A picture that is far too large for the link and has no smaller size gives way to the sound, and comes back when there is room.
+func TestPictureGivesWayToSound(t *testing.T) {
+	k := newCall(t, 6e6, 1500e3)
+	k.run(5*sec, nil)
+	if k.rate < 1400e3 {
+		t.Fatalf("%d bit/s", k.rate)
+	}
+	k.p.rate = 300e3
+	k.run(6*sec, nil)
+	k.run(4*sec, nil)
+	t.Logf("sound waits %d ms, picture %d kbit/s, estimate %d kbit/s", k.late/ms, k.rate/1000, k.c.peer.Estimate()/1000)
+	if k.late > 300*ms || k.rate > 300e3 {
+		t.Errorf("sound waits %d ms, with %d bit/s of picture", k.late/ms, k.rate)
+	}
+	k.p.rate = 6e6
+	again := k.run(20*sec, func() bool { return k.rate > 1400e3 })
+	t.Logf("the picture again after %d ms, %d probes", again/ms, k.router.Counters.Probes)
+	if again > 15*sec {
+		t.Errorf("the picture again after %d ms, estimate %d", again/ms, k.c.peer.Estimate())
+	}
+}
+
+// A receiver that never reports is not held back.
+func TestNoReports(t *testing.T) {
+	k := newCall(t, 6e6, 150e3, 500e3, 1500e3)
+	k.p.feedbackAt = 1 << 62
+	if after := k.run(10*sec, func() bool { return k.rate > 1400e3 }); after > 5*sec {
+		t.Errorf("the best layer after %d ms", after/ms)
 	}
 }

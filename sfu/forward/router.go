@@ -29,6 +29,8 @@ const (
 	feedbackInterval = 100 * millisecond  // transport-wide feedback to publishers
 	keyInterval      = 500 * millisecond  // at most one key frame request a stream in this time
 	layerTimeout     = 1000 * millisecond // a simulcast layer without packets for so long is not chosen
+	layerBehind      = 10                 // … or during so many pictures of a lower one,
+	layerSilence     = 300 * millisecond  // and for this long
 	keyPatience      = 3 * second         // a leg that waits for a key frame starts without one after this
 	keyWish          = 3 * second         // a wish for a key frame is repeated for so long, unless it is renewed
 	resendInterval   = 20 * millisecond   // a packet is not retransmitted twice in this time, if the round trip is unknown
@@ -222,6 +224,9 @@ func (l *Layer) take(b *pktbuf.Buf, h *rtp.Header, ext int64, codec rtp.Codec, l
 	pkt := newPacket(b, h, ext, codec, &l.peer.ext)
 	if l.track.kind == rtp.KindVideo {
 		pkt.info = l.parser.Parse(codec, pkt.dependency, pkt.content(), h.Marker)
+	}
+	if h.Marker {
+		l.ended()
 	}
 	l.meter.add(pkt.info.Spatial, pkt.info.Temporal, len(b.Bytes()), now)
 	l.pending = append(l.pending, pkt)

@@ -12,7 +12,6 @@ import (
 const (
 	adaptInterval = 100 * millisecond // layers are shared out anew so often at most
 	probePackets  = 32                // of a probe in one go
-	probeSize     = 1100              // bytes of a probe's packet that has nothing to carry
 
 	// A link is judged by what it was seen to carry, so at first something must be sent: this long the lowest layer of everything
 	// goes out, whatever the estimate says. A peer that has not reported by the end of it never will.
@@ -162,7 +161,7 @@ func (p *Peer) probe(now int64) {
 // proberLeg is the leg whose retransmission stream carries probes.
 func (p *Peer) proberLeg() *Leg {
 	for _, l := range p.legs {
-		if l.repair != nil && l.num.layer != nil && l.shows(l.num.layer) {
+		if l.repair != nil && l.track != nil && l.Usable() {
 			return l
 		}
 	}
@@ -170,18 +169,39 @@ func (p *Peer) proberLeg() *Leg {
 }
 
 // probe sends one packet of a probe: one of the history again, which the receiver drops as a duplicate, so that a probe is of the
-// size of media.
+// size of media; or padding, when nothing was sent of late.
 func (l *Leg) probe(id bwe.ProbeID, now int64) bool {
 	l.peer.out.probes++
-	for i := range int64(8) {
+	l.peer.router.Counters.Probes++
+	for i := range int64(4) {
 		number := l.num.highest - (int64(l.peer.out.probes)+i)%32
 		if l.again(number, id, now) {
-			l.peer.router.Counters.Probes++
 			return true
 		}
 	}
-	return false
+	return l.pad(id, now)
 }
+
+// pad sends a packet of nothing but padding (RFC 3550 §5.1) on the retransmission stream.
+func (l *Leg) pad(id bwe.ProbeID, now int64) bool {
+	m := l.codecs[0]
+	if m.RTX == 0 {
+		return false
+	}
+	l.repairSeq++
+	empty := packet{h: rtp.Header{Padding: true}, codec: m.Codec}
+	hdr := l.peer.sess.ReserveRTP(maxHeader + len(padding))[:0]
+	hdr = l.appendHeader(hdr, &empty, m.RTX, l.rtx, uint16(l.repairSeq), l.lastTS, layer.Stamp{}, now)
+	if l.peer.sess.SendRTP(l.repair, uint64(l.repairSeq), hdr, padding[:]) != nil {
+		l.peer.router.Counters.SendErrors++
+		return false
+	}
+	l.peer.transmitted(len(hdr)+len(padding), id, now)
+	return true
+}
+
+// padding is the most that a packet can hold: its last byte counts it.
+var padding = [255]byte{254: 255}
 
 // retarget sees that what the leg is to have exists.
 func (l *Leg) retarget(now int64) {

@@ -271,6 +271,7 @@ type Layer struct {
 	packets   uint64
 	bytes     uint64
 	lastAt    int64
+	behind    int // pictures of a layer below since
 	gaveUp    uint64
 }
 
@@ -292,8 +293,12 @@ func (l *Layer) bind(ssrc uint32) {
 	}
 }
 
-// live says whether the layer is being received.
-func (l *Layer) live(now int64) bool { return l.bound && l.lastAt != 0 && now-l.lastAt < layerTimeout }
+// live says whether the layer is being received. It is not when it has been silent for so many pictures of a layer below it: that
+// is known sooner than by time alone, which must allow for the few pictures a second of a screen.
+func (l *Layer) live(now int64) bool {
+	silent := now - l.lastAt
+	return l.bound && l.lastAt != 0 && silent < layerTimeout && (l.behind < layerBehind || silent < layerSilence)
+}
 
 // heard notes that the layer goes on. One that was not there before is a choice for every leg.
 func (l *Layer) heard(now int64) {
@@ -306,7 +311,16 @@ func (l *Layer) heard(now int64) {
 			leg.fresh = true
 		}
 	}
-	l.lastAt = now
+	l.lastAt, l.behind = now, 0
+}
+
+// ended notes that a picture of the layer is complete: those above have had the time for one, too.
+func (l *Layer) ended() {
+	for _, above := range l.track.layers[l.index+1:] {
+		if above.behind < layerBehind {
+			above.behind++
+		}
+	}
 }
 
 // unfinished says whether the picture at hand is worth waiting for.
