@@ -27,7 +27,7 @@ import (
 
 // Command is `sotto bench sfu`. Numbers that are negative are the scenario's.
 type Command struct {
-	Scenario     string        `enum:"fan,fan-4m,fan-8m,meeting,rooms,idle,storm,large,residence" default:"fan" help:"The load: fan (one to 50, 1 Mbit/s), fan-4m (to 20), fan-8m, meeting (10 to each other), rooms (8 of 4), idle (99 who receive nothing), storm (60 join in 6 s), large (one to 500), residence (how long packets stay)."`
+	Scenario     string        `enum:"fan,fan-4m,fan-8m,meeting,rooms,idle,storm,large,residence" default:"fan" help:"The load: fan (one to 50, 1 Mbit/s), fan-4m (to 20), fan-8m, meeting (10 to each other), rooms (8 of 4), idle (100 who receive nothing), storm (60 join in 6 s), large (one to 500), residence (how long packets stay)."`
 	Target       string        `enum:"sotto,plain-pion,bare-pion,janus" default:"sotto" help:"The server: sotto, or a peer to compare with: plain-pion, bare-pion (both need -peer), janus (from apt, needs root)."`
 	Rooms        int           `default:"-1" placeholder:"N" help:"Rooms with the same load each."`
 	Publishers   int           `default:"-1" placeholder:"N" help:"Participants that publish, in each room."`

@@ -36,7 +36,7 @@ var scenarios = map[string]load{
 	"fan-8m":    {rooms: 1, publishers: 1, receivers: 50, bitrate: 8_000_000},
 	"meeting":   {rooms: 1, publishers: 10, everybody: true, bitrate: 1_000_000},
 	"rooms":     {rooms: 8, publishers: 4, everybody: true, bitrate: 500_000},
-	"idle":      {rooms: 1, publishers: 1, receivers: 99, bitrate: 1_000_000, idle: true},
+	"idle":      {rooms: 1, publishers: 1, receivers: 100, bitrate: 1_000_000, idle: true},
 	"storm":     {rooms: 1, publishers: 1, receivers: 60, bitrate: 500_000, over: 6 * time.Second},
 	"large":     {rooms: 1, publishers: 1, receivers: 500, bitrate: 500_000, apart: true, joining: 8},
 	"residence": {rooms: 1, publishers: 4, receivers: 40, bitrate: 8_000_000},

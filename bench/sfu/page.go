@@ -146,6 +146,9 @@ func (r *Result) over(name string, value func(from, to moment) float64) report.S
 	s := report.Series{Name: name}
 	for i := 1; i < len(r.timeline); i++ {
 		from, to := r.timeline[i-1], r.timeline[i]
+		if i == 1 {
+			s.Points = append(s.Points, report.Point{Y: value(from, to)})
+		}
 		s.Points = append(s.Points, report.Point{X: to.at.Seconds(), Y: value(from, to)})
 	}
 	return s
@@ -162,8 +165,8 @@ func (r *Result) cpu() report.Chart {
 		r.over("user", func(from, to moment) float64 {
 			return 100 * (to.server.User - from.server.User).Seconds() / (to.at - from.at).Seconds()
 		}),
-		r.over("system", func(from, to moment) float64 {
-			return 100 * (to.server.System - from.server.System).Seconds() / (to.at - from.at).Seconds()
+		r.over("user and system", func(from, to moment) float64 {
+			return 100 * (to.server.CPU() - from.server.CPU()).Seconds() / (to.at - from.at).Seconds()
 		}),
 	}}
 }

@@ -16,9 +16,37 @@ type Page struct {
 	Title   string
 	Lead    string // one sentence: what was done
 	Figures []Figure
+	Tables  []Table
 	Charts  []Chart
 	Notes   []string
 }
+
+// Table stands above the charts. The first cell of a row is its name; the others are figures.
+type Table struct {
+	Title string
+	Head  []string
+	Rows  [][]Cell
+}
+
+// Cell is one of a table.
+type Cell struct {
+	Text  string
+	Small string // said below it
+	Mark  Mark
+}
+
+// Mark says whether what a cell tells is as it should be.
+type Mark uint8
+
+// Marks of a cell.
+const (
+	Plain Mark = iota
+	Good
+	Bad
+)
+
+// Class is what the page calls the mark.
+func (m Mark) Class() string { return [...]string{"", "good", "bad"}[m] }
 
 // Figure is one line of the table.
 type Figure struct {
@@ -33,6 +61,11 @@ type Chart struct {
 	Series []Series
 	// Bars draws each series as bars that stand on the axis, instead of a line.
 	Bars bool
+	// Labels names groups of bars: a point's X is the number of its group, and the series stand side by side in it.
+	Labels []string
+	// Limit draws a broken line at a height that values should stay below, with a name; 0: none.
+	Limit     float64
+	LimitName string
 }
 
 // Series is one line or row of bars of a chart.
@@ -41,8 +74,8 @@ type Series struct {
 	Points []Point
 }
 
-// Point is a point of a chart.
-type Point struct{ X, Y float64 }
+// Point is a point of a chart. From Low to High is how far the values of repeated measures lie apart, where they are not both 0.
+type Point struct{ X, Y, Low, High float64 }
 
 // Write writes the page.
 func Write(w io.Writer, p Page) error {
@@ -54,57 +87,125 @@ func Write(w io.Writer, p Page) error {
 
 // Sizes of a chart, in units of its own coordinates.
 const (
-	width, height            = 720, 260
-	left, right, top, bottom = 64, 16, 16, 40
+	narrow, wide, height     = 560, 1040, 280
+	left, right, top, bottom = 56, 12, 26, 40
 )
 
 // colours are told apart by people who do not see red or green (Okabe and Ito), on light and on dark.
-var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7"}
+var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"}
 
 // SVG draws the chart. Names come from the bench, and are escaped all the same.
 func (c Chart) SVG() template.HTML {
 	xr, yr := c.ranges()
-	px := func(x float64) float64 { return left + (x-xr.low)/xr.span()*(width-left-right) }
-	py := func(y float64) float64 { return height - bottom - (y-yr.low)/yr.span()*(height-top-bottom) }
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, width, height, template.HTMLEscapeString(c.Title))
-	for _, y := range yr.marks() {
-		fmt.Fprintf(&b, `<path class="grid" d="M%d %.1fH%d"/><text x="%d" y="%.1f" text-anchor="end" dy=".35em">%s</text>`,
-			left, py(y), width-right, left-8, py(y), label(y))
+	d := drawing{c: c, x: xr, y: yr, width: narrow}
+	if len(c.Labels) > 0 {
+		d.width = wide
 	}
-	for _, x := range xr.marks() {
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, px(x), height-bottom+18, label(x))
-	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`, width-right, height-4, template.HTMLEscapeString(c.X))
-	fmt.Fprintf(&b, `<text x="4" y="%d">%s</text>`, top-4, template.HTMLEscapeString(c.Y))
+	fmt.Fprintf(&d, `<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, d.width, height, template.HTMLEscapeString(c.Title))
+	d.axes()
 	for i, s := range c.Series {
 		colour := colours[i%len(colours)]
-		if c.Bars {
-			c.bars(&b, s, colour, px, py)
-			continue
+		switch {
+		case len(c.Labels) > 0:
+			d.group(i, s, colour)
+		case c.Bars:
+			d.bars(s, colour)
+		default:
+			d.line(s, colour)
 		}
-		var d strings.Builder
-		for j, p := range s.Points {
-			fmt.Fprintf(&d, "%c%.1f %.1f", "ML"[min(j, 1)], px(p.X), py(p.Y))
-		}
-		fmt.Fprintf(&b, `<path fill="none" stroke="%s" stroke-width="2" d="%s"/>`, colour, d.String())
 	}
-	b.WriteString(`</svg>`)
-	return template.HTML(b.String())
+	if c.Limit > 0 {
+		fmt.Fprintf(&d, `<path class="limit" d="M%d %.1fH%d"/><text class="limit" x="%d" y="%.1f" text-anchor="end">%s</text>`,
+			left, d.py(c.Limit), d.width-right, d.width-right, d.py(c.Limit)-5, template.HTMLEscapeString(c.LimitName))
+	}
+	d.WriteString(`</svg>`)
+	return template.HTML(d.String())
+}
+
+// drawing is a chart on its way to SVG.
+type drawing struct {
+	strings.Builder
+	c    Chart
+	x, y bounds
+
+	width int
+}
+
+func (d *drawing) px(x float64) float64 {
+	return left + (x-d.x.low)/d.x.span()*float64(d.width-left-right)
+}
+
+func (d *drawing) py(y float64) float64 {
+	return height - bottom - (y-d.y.low)/d.y.span()*(height-top-bottom)
+}
+
+func (d *drawing) axes() {
+	for _, y := range d.y.marks() {
+		fmt.Fprintf(d, `<path class="grid" d="M%d %.1fH%d"/><text x="%d" y="%.1f" text-anchor="end" dy=".35em">%s</text>`,
+			left, d.py(y), d.width-right, left-8, d.py(y), label(y))
+	}
+	if len(d.c.Labels) > 0 {
+		for i, name := range d.c.Labels {
+			fmt.Fprintf(d, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, d.px(float64(i)), height-bottom+18, template.HTMLEscapeString(name))
+		}
+	} else {
+		for _, x := range d.x.marks() {
+			fmt.Fprintf(d, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, d.px(x), height-bottom+18, label(x))
+		}
+	}
+	fmt.Fprintf(d, `<text x="%d" y="%d" text-anchor="end">%s</text>`, d.width-right, height-4, template.HTMLEscapeString(d.c.X))
+	fmt.Fprintf(d, `<text x="4" y="%d">%s</text>`, top-6, template.HTMLEscapeString(d.c.Y))
+}
+
+// line draws a series as one, with a shade below where it is alone.
+func (d *drawing) line(s Series, colour string) {
+	var path strings.Builder
+	for j, p := range s.Points {
+		fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(j, 1)], d.px(p.X), d.py(p.Y))
+	}
+	if n := len(s.Points); n > 1 && len(d.c.Series) == 1 {
+		fmt.Fprintf(d, `<path fill="%s" fill-opacity=".12" d="%sL%.1f %.1fL%.1f %.1fZ"/>`,
+			colour, path.String(), d.px(s.Points[n-1].X), d.py(0), d.px(s.Points[0].X), d.py(0))
+	}
+	fmt.Fprintf(d, `<path fill="none" stroke="%s" stroke-width="2" stroke-linejoin="round" d="%s"/>`, colour, path.String())
 }
 
 // bars draws a row of bars, each as wide as the way to the next.
-func (c Chart) bars(b *strings.Builder, s Series, colour string, px, py func(float64) float64) {
+func (d *drawing) bars(s Series, colour string) {
 	for j, p := range s.Points {
 		w := 8.0
 		if j+1 < len(s.Points) {
-			w = px(s.Points[j+1].X) - px(p.X)
+			w = d.px(s.Points[j+1].X) - d.px(p.X)
 		} else if j > 0 {
-			w = px(p.X) - px(s.Points[j-1].X)
+			w = d.px(p.X) - d.px(s.Points[j-1].X)
 		}
-		fmt.Fprintf(b, `<rect fill="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
-			colour, px(p.X), py(p.Y), max(1, w-1), max(0, py(0)-py(p.Y)))
+		fmt.Fprintf(d, `<rect fill="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
+			colour, d.px(p.X), d.py(p.Y), max(1, w-1), max(0, d.py(0)-d.py(p.Y)))
 	}
+}
+
+// group draws a series' bar in each group, with its value on top.
+func (d *drawing) group(i int, s Series, colour string) {
+	n := float64(len(d.c.Series))
+	w := min(40, 0.8*(d.px(1)-d.px(0))/n)
+	for _, p := range s.Points {
+		x := d.px(p.X) + (float64(i)-n/2)*w
+		fmt.Fprintf(d, `<rect fill="%s" rx="2" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
+			colour, x+1, d.py(p.Y), w-2, max(0, d.py(0)-d.py(p.Y)))
+		high := max(p.Y, p.High)
+		if p.Low != 0 || p.High != 0 {
+			fmt.Fprintf(d, `<path class="spread" d="M%.1f %.1fV%.1fm-3 0h6M%.1f %.1fm-3 0h6"/>`, x+w/2, d.py(p.Low), d.py(p.High), x+w/2, d.py(p.Low))
+		}
+		fmt.Fprintf(d, `<text class="value" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`, x+w/2, d.py(high)-4, short(p.Y))
+	}
+}
+
+// short writes a value with three digits at most.
+func short(v float64) string {
+	if v >= 100 {
+		return label(math.Round(v))
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
 // Legend names the series where there are several.
@@ -130,11 +231,15 @@ func (c Chart) ranges() (x, y bounds) {
 	for _, s := range c.Series {
 		for _, p := range s.Points {
 			x.low, x.high = min(x.low, p.X), max(x.high, p.X)
-			y.high = max(y.high, p.Y)
+			y.high = max(y.high, p.Y, p.High)
 		}
 	}
+	y.high = max(y.high, c.Limit)
 	if x.low > x.high {
 		x = bounds{0, 1}
+	}
+	if n := len(c.Labels); n > 0 {
+		x = bounds{-0.5, float64(n) - 0.5}
 	}
 	if x.span() == 0 {
 		x.high = x.low + 1
@@ -143,6 +248,9 @@ func (c Chart) ranges() (x, y bounds) {
 		y.high = 1
 	}
 	y.high *= 1.05
+	if len(c.Labels) > 0 {
+		y.high *= 1.05 // room for the values
+	}
 	return x, y
 }
 
@@ -188,24 +296,35 @@ var page = template.Must(template.New("report").Parse(`<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{{.Title}}</title>
 <style>
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6675; --line: #d9dee5; --paper: #fff; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #9aa5b4; --line: #323a46; --paper: #14181d; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; } p { color: var(--soft); }
-.main { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: 1rem; margin: 1.5rem 0; }
-.main div { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem 1rem; }
-.main b { display: block; font-size: 1.5rem; font-weight: 600; } .main span { color: var(--soft); font-size: .9rem; }
-table { border-collapse: collapse; width: 100%; } td { border-top: 1px solid var(--line); padding: .3rem 0; }
-td + td { text-align: right; font-variant-numeric: tabular-nums; }
-svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--soft); } .grid { stroke: var(--line); fill: none; }
-.legend span { margin-right: 1rem; color: var(--soft); font-size: .9rem; } .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6675; --line: #e1e5ea; --paper: #fff; --panel: #f7f8fa; --good: #00714f; --bad: #b3391a; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #9aa5b4; --line: #2c343f; --paper: #14181d; --panel: #1b2027; --good: #4cc79b; --bad: #ff8f6b; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 64rem; margin: 2.5rem auto; padding: 0 1.25rem; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; } h2 { font-size: 1.05rem; margin: 2.5rem 0 .5rem; }
+p { color: var(--soft); margin: .4rem 0; max-width: 48rem; }
+.main { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: .8rem; margin: 1.5rem 0; }
+.main div { background: var(--panel); border-radius: .6rem; padding: .9rem 1.1rem; }
+.main b { display: block; font-size: 1.6rem; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums; } .main span { color: var(--soft); font-size: .9rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 0 1.5rem; } .charts section { min-width: 0; } .charts .wide { grid-column: 1 / -1; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; } td, th { border-top: 1px solid var(--line); padding: .4rem .6rem .4rem 0; vertical-align: top; text-align: left; font-weight: 400; }
+th { border-top: 0; color: var(--soft); font-size: .85rem; vertical-align: bottom; } td + td, th + th { text-align: right; font-variant-numeric: tabular-nums; }
+td + td:not(:last-child) { white-space: nowrap; } td small { display: block; color: var(--soft); font-size: .8rem; } .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
+svg { width: 100%; height: auto; display: block; } svg text { font-size: 12px; fill: var(--soft); } .grid { stroke: var(--line); fill: none; }
+svg .value { font-size: 11px; fill: var(--ink); } .spread { stroke: var(--ink); fill: none; opacity: .6; } path.limit { stroke: var(--bad); stroke-dasharray: 5 4; fill: none; } svg text.limit { fill: var(--bad); }
+.legend { min-height: 1.4rem; } .legend span { margin-right: 1rem; color: var(--soft); font-size: .9rem; } .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
+@media (max-width: 34rem) { .charts { grid-template-columns: 1fr; } body { margin-top: 1.2rem; } }
 </style>
 <h1>{{.Title}}</h1>
 <p>{{.Lead}}</p>
 <div class="main">{{range .Figures}}{{if .Main}}<div><b>{{.Value}}</b><span>{{.Name}}</span></div>{{end}}{{end}}</div>
-{{range .Charts}}<h2>{{.Title}}</h2><div class="legend">{{.Legend}}</div>{{.SVG}}
-{{end}}<h2>All figures</h2>
-<table>{{range .Figures}}<tr><td>{{.Name}}</td><td>{{.Value}}</td></tr>{{end}}</table>
-{{range .Notes}}<p>{{.}}</p>
-{{end}}</html>
+{{range .Tables}}<h2>{{.Title}}</h2><div class="scroll"><table><tr>{{range .Head}}<th>{{.}}</th>{{end}}</tr>
+{{range .Rows}}<tr>{{range .}}<td class="{{.Mark.Class}}">{{.Text}}{{with .Small}}<small>{{.}}</small>{{end}}</td>{{end}}</tr>
+{{end}}</table></div>
+{{end}}<div class="charts">{{range .Charts}}<section{{if .Labels}} class="wide"{{end}}><h2>{{.Title}}</h2><div class="legend">{{.Legend}}</div>{{.SVG}}</section>
+{{end}}</div>
+{{if .Figures}}<h2>All figures</h2>
+<table>{{range .Figures}}<tr><td>{{.Name}}</td><td>{{.Value}}</td></tr>{{end}}</table>{{end}}
+{{with .Notes}}<h2>How to read this</h2>{{range .}}<p>{{.}}</p>
+{{end}}{{end}}</html>
 `))

@@ -17,13 +17,17 @@ func sample() Page {
 		Figures: []Figure{{Name: "loss", Value: "0", Main: true}, {Name: "p<99>", Value: "3 ms"}},
 		Charts: []Chart{
 			{Title: "a", X: "s", Y: "packets/s", Series: []Series{
-				{Name: "in<", Points: []Point{{0, 0}, {1, 100}}}, {Name: "out", Points: []Point{{0, 5}, {1, 5000}}},
+				{Name: "in<", Points: []Point{{X: 0, Y: 0}, {X: 1, Y: 100}}}, {Name: "out", Points: []Point{{X: 0, Y: 5}, {X: 1, Y: 5000}}},
 			}},
-			{Title: "b", Bars: true, Series: []Series{{Points: []Point{{1, 2}, {2, 0}, {3, 7}}}}},
+			{Title: "b", Bars: true, Series: []Series{{Points: []Point{{X: 1, Y: 2}, {X: 2}, {X: 3, Y: 7}}}}},
 			{Title: "empty"},
-			{Title: "one", Series: []Series{{Points: []Point{{3, 0}}}}},
+			{Title: "groups", Labels: []string{"x<y", "z"}, Limit: 9, LimitName: "limit<", Series: []Series{
+				{Name: "a", Points: []Point{{X: 0, Y: 7, Low: 6, High: 8}, {X: 1, Y: 1}}}, {Name: "b", Points: []Point{{X: 1, Y: 2}}},
+			}},
+			{Title: "one", Series: []Series{{Points: []Point{{X: 3}}}}},
 		},
-		Notes: []string{"note"},
+		Tables: []Table{{Title: "t&t", Head: []string{"what", "n"}, Rows: [][]Cell{{{Text: "row<"}, {Text: "7", Small: "6 to 8", Mark: Good}}}}},
+		Notes:  []string{"note"},
 	}
 }
 
@@ -37,14 +41,15 @@ func TestWrite(t *testing.T) {
 	if m := regexp.MustCompile(`(?i)https?:|//[a-z]|src=|href=|url\(|@import|<script`).FindString(text); m != "" {
 		t.Errorf("the page refers to something: %q", m)
 	}
-	if strings.Contains(text, "<b>,") || strings.Contains(text, "Bench <b>") || strings.Contains(text, "in<<") || !strings.Contains(text, "p&lt;99&gt;") {
+	if strings.Contains(text, "<b>,") || strings.Contains(text, "Bench <b>") || strings.Contains(text, "in<<") || !strings.Contains(text, "p&lt;99&gt;") ||
+		strings.Contains(text, "row<<") || strings.Contains(text, "x<y") || strings.Contains(text, "limit<<") || !strings.Contains(text, `class="good"`) {
 		t.Error("names are not escaped")
 	}
 	if strings.Contains(text, "NaN") || strings.Contains(text, "Inf") || strings.Contains(text, "ZgotmplZ") {
 		t.Error("a figure could not be drawn")
 	}
 	pictures := regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(text, -1)
-	if len(pictures) != 4 {
+	if len(pictures) != 5 {
 		t.Errorf("%d pictures", len(pictures))
 	}
 	for _, p := range pictures {
