@@ -30,6 +30,13 @@ TEXTS    = $(OWN) \( -name '*.go' -o -name '*.md' -o -name '*.ts' -o -name '*.mj
 FUZZTIME ?= 10m
 SOAKTIME ?= 10m
 
+# Of `make compare`: measures of each server under each load, their length, the
+# page, and other flags (`-scenarios fan,idle -servers sotto,bare-pion`).
+COMPARE_RUNS    ?= 3
+COMPARE_SECONDS ?= 20
+COMPARE_REPORT  ?= bin/compare.html
+COMPARE_FLAGS   ?=
+
 .PHONY: help run build check test deps e2e fuzz soak generate bench compare \
         vet lint unit race web generated fuzz-short cross
 
@@ -81,10 +88,13 @@ generate:
 bench: build
 	@names=$$($(BIN) bench -list); for name in $$names; do $(BIN) bench "$$name" -json; done
 
-## compare: our benches beside the peers, in one run
+## compare: our benches beside the peers, in one run (COMPARE_RUNS=3, COMPARE_SECONDS=20)
 compare: build
-	@if [ -x bench/compare/run ]; then exec bench/compare/run; \
-	else echo "compare: nothing is compared yet; bench/compare/run is not in this tree"; exit 1; fi
+	@scripts/deps.sh compare || echo "compare: Janus will not be compared" >&2
+	$(GO) build -trimpath -o bin/sotto-peer ./bench/peer
+	$(GO) build -trimpath -o bin/sotto-compare ./bench/compare
+	@exec bin/sotto-compare -sotto $(BIN) -peer bin/sotto-peer -runs $(COMPARE_RUNS) -seconds $(COMPARE_SECONDS) \
+	  -report $(COMPARE_REPORT) -results bin/compare.jsonl $(COMPARE_FLAGS)
 
 ## help: this list
 help:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the tests need beside Go: the one list. Quick when all of it is there.
-# `make run`, `make build` and `make check` need none of it.
+# `make run`, `make build` and `make check` need none of it. With `compare`:
+# what `make compare` needs, which no test does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +15,13 @@ apt_packages=(
   ffmpeg              # encodes for, and opens, recordings
 )
 
+if [ "${1:-}" = compare ]; then
+  apt_packages=(
+    janus      # a peer
+    iproute2   # its network namespace
+  )
+fi
+
 installed() { [ "$(dpkg-query -W -f='${Status}' "$1" 2>/dev/null)" = "install ok installed" ]; }
 
 missing=()
@@ -21,8 +29,10 @@ for p in "${apt_packages[@]}"; do
   installed "$p" || missing+=("$p")
 done
 # Node comes from the distribution or from elsewhere; only its absence counts.
-command -v node >/dev/null || missing+=(nodejs)
-command -v npm >/dev/null || missing+=(npm)
+if [ "${1:-}" != compare ]; then
+  command -v node >/dev/null || missing+=(nodejs)
+  command -v npm >/dev/null || missing+=(npm)
+fi
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" != 0 ]; then
@@ -33,6 +43,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   export DEBIAN_FRONTEND=noninteractive
   apt-get -o DPkg::Lock::Timeout=500 update -q
   apt-get -o DPkg::Lock::Timeout=500 install -q -y --no-install-recommends "${missing[@]}"
+fi
+
+if [ "${1:-}" = compare ]; then
+  exit 0
 fi
 
 major=$(node -p 'process.versions.node.split(".")[0]')
