@@ -2,7 +2,6 @@ package signaling
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -130,18 +129,12 @@ func (c *client) sendAs(id int64, r wire.Request) {
 	c.link.Receive(c.w.t.Context(), frame)
 }
 
-var done = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
 // drain reads what is queued and checks that events have no gaps.
 func (c *client) drain() {
 	c.w.t.Helper()
 	for {
-		frames, closing, err := c.link.Next(done)
-		if errors.Is(err, context.Canceled) {
+		frames, closing, ok := c.link.Take()
+		if !ok {
 			return
 		}
 		if closing != nil {

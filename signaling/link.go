@@ -12,8 +12,8 @@ import (
 	"github.com/sotto-edge/sotto/signaling/wire"
 )
 
-// Link is one connection of a client, whatever carries its frames. The front door makes it with Connect, gives what it reads to
-// Receive (from one goroutine), sends what Next returns (from another), and calls Disconnect once when both are through.
+// Link is one connection of a client, whatever carries its frames. The front door makes it with Connect, says with Carry how
+// frames are sent, gives what it reads to Receive (from one goroutine), and calls Disconnect once when it has read its last.
 type Link struct {
 	svc    *Service
 	remote string
@@ -30,9 +30,14 @@ type Link struct {
 	mostSize int // and bytes
 	closing  *Closing
 	joined   bool
-	wake     chan struct{}
+	carrier  Carrier
+	carrying chan struct{} // closed by the goroutine that sends when it ends; nil: there is none
 	deadline *time.Timer
 }
+
+// Carrier sends frames, or closes the connection in the way it is told. With an error it says that nothing more can be sent. It
+// is called by one goroutine at a time.
+type Carrier func(frames [][]byte, closing *Closing) error
 
 // Closing says how a connection is to be closed.
 type Closing struct {
@@ -49,7 +54,7 @@ const (
 // Connect takes a new connection of a client with that address.
 func (s *Service) Connect(remote string) (*Link, error) {
 	l := &Link{
-		svc: s, remote: remote, strikes: rate.NewLimiter(strikePerSecond, strikeBurst), wake: make(chan struct{}, 1),
+		svc: s, remote: remote, strikes: rate.NewLimiter(strikePerSecond, strikeBurst),
 		most: s.cfg.QueuedEvents, mostSize: queuedBytes / 2,
 	}
 	s.mu.Lock()
@@ -102,29 +107,64 @@ func (l *Link) Receive(ctx context.Context, frame []byte) {
 	}
 }
 
-// Next waits for something to send. Frames come first; when there are none left and the connection is to be closed, it says how.
-func (l *Link) Next(ctx context.Context) ([][]byte, *Closing, error) {
+// Carry has c called from now on whenever there is something to send. The goroutine that calls it is the Link's and lives as long
+// as there is: of a connection on which nothing happens it costs nothing.
+func (l *Link) Carry(c Carrier) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.carrier = c
+	l.signal()
+}
+
+// Take returns what is to be sent: frames first and, when there are none left and the connection is to be closed, how. It answers
+// false when there is nothing. With a Carrier it is not for others to call.
+func (l *Link) Take() (frames [][]byte, closing *Closing, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take()
+}
+
+func (l *Link) take() (frames [][]byte, closing *Closing, ok bool) {
+	frames = l.out
+	l.out, l.bytes = nil, 0
+	if len(frames) > 0 {
+		return frames, nil, true
+	}
+	return nil, l.closing, l.closing != nil
+}
+
+// carry sends until there is nothing left.
+func (l *Link) carry(done chan struct{}) {
+	defer close(done)
 	for {
 		l.mu.Lock()
-		frames, closing := l.out, l.closing
-		l.out, l.bytes = nil, 0
+		send := l.carrier
+		frames, closing, ok := l.take()
+		if send == nil || !ok {
+			l.carrying = nil
+			l.mu.Unlock()
+			return
+		}
 		l.mu.Unlock()
-		if len(frames) > 0 {
-			return frames, nil, nil
-		}
-		if closing != nil {
-			return nil, closing, nil
-		}
-		select {
-		case <-l.wake:
-		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+		if err := send(frames, closing); err != nil || closing != nil {
+			l.mu.Lock()
+			l.carrier, l.carrying = nil, nil
+			l.mu.Unlock()
+			return
 		}
 	}
 }
 
-// Disconnect says that the connection is gone. The seat is kept for the resume window.
+// Disconnect says that the connection is gone, so that a Carrier cannot be at work for long, and waits for it. The seat is kept
+// for the resume window.
 func (l *Link) Disconnect() {
+	l.mu.Lock()
+	l.carrier = nil
+	carrying := l.carrying
+	l.mu.Unlock()
+	if carrying != nil {
+		<-carrying
+	}
 	l.shut(wire.CloseNormal, "")
 	l.deadline.Stop()
 	if l.session != nil {
@@ -180,10 +220,11 @@ func (l *Link) shut(code int, reason string) {
 	}
 }
 
+// signal sees to it that somebody sends. Called with the lock held.
 func (l *Link) signal() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
+	if l.carrier != nil && l.carrying == nil {
+		l.carrying = make(chan struct{})
+		go l.carry(l.carrying)
 	}
 }
 

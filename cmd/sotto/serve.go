@@ -288,7 +288,7 @@ func listen(key, addr string, cert *tlscert.Source, h http.Handler, log *slog.Lo
 		Handler:           h,
 		TLSConfig:         cert.TLSConfig(),
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       30 * time.Second, // a page holds a WebSocket; what it was loaded over costs twice that
 		MaxHeaderBytes:    16 << 10,
 		// Mostly handshakes that scanners and distrustful browsers break off.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -50,8 +50,9 @@ func (p *parser) finish() (sfu.Answer, error) {
 	if len(used.missing()) > 0 && slices.ContainsFunc(a.Sections, func(s sfu.AnswerSection) bool { return !s.Rejected }) {
 		return sfu.Answer{}, &Error{0, "no " + used.missing()}
 	}
-	a.ICE = sfu.ICEParams{Ufrag: used.ufrag, Pwd: used.pwd}
-	a.Fingerprint = used.fingerprint
+	// Cloned, because what is kept of an answer would keep all of its text: for as long as the participant stays.
+	a.ICE = sfu.ICEParams{Ufrag: strings.Clone(used.ufrag), Pwd: strings.Clone(used.pwd)}
+	a.Fingerprint = sfu.Fingerprint{Algorithm: strings.Clone(used.fingerprint.Algorithm), Value: strings.Clone(used.fingerprint.Value)}
 	a.SetupActive = used.setup == "active"
 	return a, nil
 }

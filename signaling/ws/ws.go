@@ -2,19 +2,18 @@
 // (docs/signaling.md).
 //
 // It owns the sockets: it checks where they come from, reads frames with a bound, writes with a time limit, finds dead ones by
-// WebSocket pings, and closes them with the code that package signaling names. It promises that a handler returns only when
-// nothing of its connection runs any more. What frames mean it does not know.
+// WebSocket pings, and closes them with the code that package signaling names. It promises that a connection is disconnected from
+// the Service, whose Close waits for that, only when nothing of it runs any more; and that one on which nothing happens costs one
+// goroutine, which reads. What frames mean it does not know.
 package ws
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -87,98 +86,18 @@ func (h *Handler) socket(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, err)
 		return
 	}
-	defer link.Disconnect()
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	conn, err := websocket.Accept(thrifty{w}, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{wire.Subprotocol},
 		InsecureSkipVerify: true, // the origin is checked above, against the configured ones too
 	})
 	if err != nil {
 		h.log.Debug("ws: handshake failed", slog.Any("error", err), slog.String("remote", r.RemoteAddr))
+		link.Disconnect()
 		return // Accept has answered
 	}
-	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(readLimit)
-	h.serve(conn, link)
-}
-
-// serve runs the three tasks of a socket. Whichever ends first ends the others.
-func (h *Handler) serve(conn *websocket.Conn, link *signaling.Link) {
-	// Not the request's context: the handshake has taken the connection over, and package signaling decides when it ends.
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var busy atomic.Bool
-	written, beaten := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(written)
-		defer cancel() // ends the reader
-		h.write(ctx, conn, link)
-	}()
-	go func() {
-		defer close(beaten)
-		defer cancel()
-		h.heartbeat(ctx, conn, &busy)
-	}()
-	h.read(ctx, conn, link, &busy)
-	cancel()
-	<-written
-	<-beaten
-}
-
-func (h *Handler) read(ctx context.Context, conn *websocket.Conn, link *signaling.Link, busy *atomic.Bool) {
-	for {
-		kind, frame, err := conn.Read(ctx)
-		if err != nil {
-			return // a frame above readLimit has been answered with close code 1009
-		}
-		if kind != websocket.MessageText {
-			frame = nil // refused as malformed
-		}
-		busy.Store(true)
-		link.Receive(ctx, frame)
-		busy.Store(false)
-	}
-}
-
-func (h *Handler) write(ctx context.Context, conn *websocket.Conn, link *signaling.Link) {
-	for {
-		frames, closing, err := link.Next(ctx)
-		if err != nil {
-			return
-		}
-		if closing != nil {
-			// Close waits for the peer's close frame, a few seconds at most.
-			_ = conn.Close(websocket.StatusCode(closing.Code), closing.Reason)
-			return
-		}
-		for _, f := range frames {
-			timed, cancel := context.WithTimeout(ctx, h.cfg.WriteTimeout)
-			err := conn.Write(timed, websocket.MessageText, f)
-			cancel()
-			if err != nil {
-				return
-			}
-		}
-	}
-}
-
-// heartbeat finds sockets whose peer is gone without a word. A pong is seen by the reader only, which sees nothing while a request
-// is executed: that counts as life.
-func (h *Handler) heartbeat(ctx context.Context, conn *websocket.Conn, busy *atomic.Bool) {
-	every := time.NewTicker(h.svc.Heartbeat())
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-		}
-		timed, cancel := context.WithTimeout(ctx, h.svc.Heartbeat())
-		err := conn.Ping(timed)
-		cancel()
-		if err != nil && !busy.Load() {
-			return
-		}
-	}
+	// A goroutine of its own, so that the request, its buffers and the stack that has grown with it are let go.
+	go newSocket(h, conn, link).serve()
 }
 
 func offers(r *http.Request, protocol string) bool {

@@ -1,0 +1,147 @@
+package ws
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/sotto-edge/sotto/signaling"
+)
+
+// socket is one WebSocket after its handshake. Reading is its own goroutine; the Link's writes when there is something to write,
+// and one that the runtime makes sends a ping now and then. Whichever fails first closes the connection, which ends the others.
+type socket struct {
+	h    *Handler
+	conn *websocket.Conn
+	link *signaling.Link
+	busy atomic.Bool // a request is being executed
+
+	// Not the request's context: the handshake has taken the connection over, and package signaling decides when it ends.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu    sync.Mutex
+	ended bool
+	beats sync.WaitGroup // holds a ping that is under way
+	timer *time.Timer
+}
+
+func newSocket(h *Handler, conn *websocket.Conn, link *signaling.Link) *socket {
+	s := &socket{h: h, conn: conn, link: link}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// serve is the socket's goroutine. The Link is disconnected when nothing of the connection runs any more.
+func (s *socket) serve() {
+	defer s.link.Disconnect()
+	s.mu.Lock()
+	s.timer = time.AfterFunc(s.h.svc.Heartbeat(), s.beat)
+	s.mu.Unlock()
+	s.link.Carry(s.write)
+	s.read()
+	s.end()
+	s.mu.Lock()
+	s.ended = true
+	s.timer.Stop()
+	s.mu.Unlock()
+	s.beats.Wait()
+}
+
+// end ends whatever uses the connection.
+func (s *socket) end() {
+	s.cancel()
+	_ = s.conn.CloseNow()
+}
+
+func (s *socket) read() {
+	for {
+		kind, frame, err := s.conn.Read(context.Background()) // until the connection is closed
+		if err != nil {
+			return // a frame above readLimit has been answered with close code 1009
+		}
+		if kind != websocket.MessageText {
+			frame = nil // refused as malformed
+		}
+		s.busy.Store(true)
+		s.link.Receive(s.ctx, frame)
+		s.busy.Store(false)
+	}
+}
+
+// write implements signaling.Carrier.
+func (s *socket) write(frames [][]byte, closing *signaling.Closing) error {
+	if closing != nil {
+		// Close waits for the peer's close frame, a few seconds at most.
+		err := s.conn.Close(websocket.StatusCode(closing.Code), closing.Reason)
+		s.end()
+		return err
+	}
+	for _, f := range frames {
+		timed, cancel := context.WithTimeout(s.ctx, s.h.cfg.WriteTimeout)
+		err := s.conn.Write(timed, websocket.MessageText, f)
+		cancel()
+		if err != nil {
+			s.end()
+			return err
+		}
+	}
+	return nil
+}
+
+// beat finds out whether the peer is gone without a word. A pong is seen by the reader only, which sees nothing while a request is
+// executed: that counts as life.
+func (s *socket) beat() {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.beats.Add(1)
+	s.mu.Unlock()
+	defer s.beats.Done()
+	timed, cancel := context.WithTimeout(s.ctx, s.h.svc.Heartbeat())
+	err := s.conn.Ping(timed)
+	cancel()
+	if err != nil && !s.busy.Load() {
+		s.end()
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.timer.Reset(s.h.svc.Heartbeat())
+	}
+}
+
+// bufferSize holds the frames of requests and events that are frequent. Longer ones pass by the buffers.
+const bufferSize = 512
+
+// thrifty is a ResponseWriter whose connection is taken over with small buffers: those of net/http are 4 kB each, and a client's
+// socket is idle nearly all of its life.
+type thrifty struct{ http.ResponseWriter }
+
+// Hijack implements http.Hijacker.
+func (w thrifty) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffers, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	early, err := buffers.Reader.Peek(buffers.Reader.Buffered()) // frames that the client did not wait with
+	if err != nil {
+		return conn, buffers, nil
+	}
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn), max(bufferSize, len(early)))
+	if _, err := r.Peek(len(early)); err != nil { // websocket.Accept looks for them in the buffer only
+		return conn, buffers, nil
+	}
+	return conn, bufio.NewReadWriter(r, bufio.NewWriterSize(conn, bufferSize)), nil
+}
