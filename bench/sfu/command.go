@@ -27,7 +27,7 @@ import (
 
 // Command is `sotto bench sfu`. Numbers that are negative are the scenario's.
 type Command struct {
-	Scenario     string        `enum:"fan,fan-4m,fan-8m,meeting,rooms,idle,storm,large,residence" default:"fan" help:"The load: fan (one to 50, 1 Mbit/s), fan-4m (to 20), fan-8m, meeting (10 to each other), rooms (8 of 4), idle (100 who receive nothing), storm (60 join in 6 s), large (one to 500), residence (how long packets stay)."`
+	Scenario     string        `enum:"fan,fan-4m,fan-8m,meeting,rooms,idle,storm,large,residence" default:"fan" help:"The load: fan (one to 50, 1 Mbit/s), fan-4m (to 20), fan-8m, meeting (10 to each other), rooms (8 of 4), idle (100 who receive nothing), storm (60 join in 6 s), large (one to 500), residence (how long packets stay, at half of a core)."`
 	Target       string        `enum:"sotto,plain-pion,bare-pion,janus" default:"sotto" help:"The server: sotto, or a peer to compare with: plain-pion, bare-pion (both need -peer), janus (from apt, needs root)."`
 	Rooms        int           `default:"-1" placeholder:"N" help:"Rooms with the same load each."`
 	Publishers   int           `default:"-1" placeholder:"N" help:"Participants that publish, in each room."`
@@ -48,6 +48,7 @@ type Command struct {
 	Peer         string        `type:"path" placeholder:"FILE" help:"The pion SFU to compare with (go build ./bench/peer); by default sotto-peer beside this program."`
 
 	Server string `hidden:"" help:"Binary whose serve is measured, by default this one." type:"path"`
+	Ticket string `hidden:"" help:"Publish only, in a room that another process has opened, and say what is asked on standard input."`
 }
 
 // defaultJoining is how many join at once where nobody says.
@@ -73,7 +74,8 @@ func (c *Command) load() (load, error) {
 	if l.joining == 0 && c.Joining < 0 {
 		l.joining = defaultJoining
 	}
-	l.scenario, l.fps, l.audio, l.paced, l.srtp = c.Scenario, c.FPS, c.Audio, c.Paced, c.SRTP
+	l.scenario, l.fps, l.audio, l.srtp = c.Scenario, c.FPS, c.Audio, c.SRTP
+	l.paced = l.paced || c.Paced
 	l.duration, l.warmup = c.Duration, c.Warmup
 	return l, l.validate()
 }
@@ -113,11 +115,15 @@ func (c *Command) Run(t terminal.Terminal) error {
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
+	if c.Ticket != "" {
+		return publishApart(ctx, l, c.Ticket, os.Stdin, t.Out)
+	}
 	binary, err := c.binary()
 	if err != nil {
 		return err
 	}
-	r, err := measure(ctx, l, subject{name: c.Target, binary: binary, profile: c.Profile}, func(format string, args ...any) {
+	s := subject{name: c.Target, binary: binary, profile: c.Profile, command: c}
+	r, err := measure(ctx, l, s, func(format string, args ...any) {
 		if !c.JSON {
 			fmt.Fprintf(t.Err, format+"\n", args...)
 		}
@@ -148,7 +154,10 @@ func (c *Command) Run(t terminal.Terminal) error {
 }
 
 // subject is the server to measure.
-type subject struct{ name, binary, profile string }
+type subject struct {
+	name, binary, profile string
+	command               *Command // for processes of its own that the bench starts
+}
 
 func writeReport(name string, r *Result) error {
 	f, err := os.Create(name)

@@ -22,6 +22,7 @@ type load struct {
 	simulcast  bool
 	idle       bool          // nothing is sent while it is measured
 	apart      bool          // publishers are a process of their own
+	aim        float64       // share of a core that the server is to be loaded with, by as large pictures as it takes; 0: as they are
 	joining    int           // at once
 	over       time.Duration // receivers join at even distances over this time; 0: one after the other
 	duration   time.Duration
@@ -39,7 +40,7 @@ var scenarios = map[string]load{
 	"idle":      {rooms: 1, publishers: 1, receivers: 100, bitrate: 1_000_000, idle: true},
 	"storm":     {rooms: 1, publishers: 1, receivers: 60, bitrate: 500_000, over: 6 * time.Second},
 	"large":     {rooms: 1, publishers: 1, receivers: 500, bitrate: 500_000, apart: true, joining: 8},
-	"residence": {rooms: 1, publishers: 4, receivers: 40, bitrate: 8_000_000},
+	"residence": {rooms: 1, publishers: 10, receivers: 40, bitrate: 1_000_000, paced: true, aim: 0.5},
 }
 
 // maxPeople bounds a room here; the server is told of it.
@@ -76,8 +77,8 @@ func (l load) validate() error {
 		return fmt.Errorf("%d bit/s at %d pictures a second leaves no room for a time stamp", l.bitrate, l.fps)
 	case l.duration < time.Second || l.warmup < 0 || l.joining < 1 || l.over < 0:
 		return errors.New("a second at least, one joining at least")
-	case l.apart && l.everybody:
-		return errors.New("publishers of a process of their own do not receive")
+	case l.apart && (l.everybody || l.rooms > 1):
+		return errors.New("publishers of a process of their own are in one room, and do not receive")
 	}
 	return nil
 }
@@ -91,8 +92,8 @@ func (l load) profile() dtls.SRTPProtectionProfile {
 }
 
 // cut returns into how many packets a picture goes, and how large each is.
-func (l load) cut() (packets, size int) {
-	size = l.bitrate / 8 / l.fps
+func cut(bitrate, fps int) (packets, size int) {
+	size = bitrate / 8 / fps
 	packets = (size + maxPayload - 1) / maxPayload
 	return packets, max(size/packets, stampSize)
 }
@@ -104,7 +105,7 @@ func (l load) rate() float64 {
 		each += float64(time.Second / audioEvery)
 	}
 	if l.bitrate > 0 {
-		packets, _ := l.cut()
+		packets, _ := cut(l.bitrate, l.fps)
 		each += float64(packets * l.fps)
 	}
 	return each * float64(l.publishers*l.rooms)

@@ -139,6 +139,38 @@ func TestStorm(t *testing.T) {
 	page(t, c.Report)
 }
 
+// Publishers of a process of their own are counted as those of this one.
+func TestApart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the appliance")
+	}
+	c := scenario("large")
+	c.Receivers, c.Server, c.Report = 4, build(t, "../../cmd/sotto"), filepath.Join(t.TempDir(), "report.html")
+	got := figures(t, c)
+	whole(t, got, 4, "residence_seconds_p99", "server_cpu_ns_per_packet")
+	if got["residence_samples"].(float64) != 0 || got["receivers_without_loss"].(float64) != 4 {
+		t.Errorf("%v", got)
+	}
+	page(t, c.Report)
+}
+
+// Pictures become as large as it takes to load the server.
+func TestAim(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the appliance")
+	}
+	c := scenario("residence")
+	c.Publishers, c.Receivers, c.VideoBitrate, c.Server, c.Report = 2, 2, 100_000, build(t, "../../cmd/sotto"), filepath.Join(t.TempDir(), "report.html")
+	got := figures(t, c)
+	if rate := got["video_bits_per_second"].(float64); rate <= 200_000 {
+		t.Errorf("pictures of %g bit/s are as small as at first", rate)
+	}
+	if got["residence_samples"].(float64) == 0 {
+		t.Errorf("no samples: %v", got)
+	}
+	page(t, c.Report)
+}
+
 // The plain pion SFU is loaded by the same sockets, in both its shapes.
 func TestPion(t *testing.T) {
 	binary := build(t, "../peer")

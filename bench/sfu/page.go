@@ -50,14 +50,21 @@ func (r *Result) figures() []report.Figure {
 			{Name: "of it in the kernel", Value: microseconds(r.ServerSystemNSPerPacket)},
 			{Name: "bits forwarded per second", Value: fmt.Sprintf("%.1f M", r.BitsForwardedPerSecond/1e6)},
 			{Name: "packets lost", Value: fmt.Sprintf("%d of %s", r.PacketsLost, grouped(float64(r.PacketsForwarded+r.PacketsLost))), Main: media},
+			{Name: "receivers that lost nothing", Value: fmt.Sprintf("%d of %d", r.ReceiversWhole, r.load.legs()), Main: r.load.apart},
 			{Name: "packets repaired", Value: strconv.FormatUint(r.PacketsRepaired, 10)},
 			{Name: "packets that came twice", Value: strconv.FormatUint(r.PacketsDuplicate, 10)},
 			{Name: "latency, half within", Value: seconds(r.LatencyP50)},
 			{Name: "latency, 99 of 100 within", Value: seconds(r.LatencyP99), Main: media},
 			{Name: fmt.Sprintf("latency, longest of %d samples", r.LatencySamples), Value: seconds(r.LatencyMax)},
-			{Name: "time in the server, half within", Value: seconds(r.StayP50), Main: stay},
-			{Name: "time in the server, 99 of 100 within", Value: seconds(r.StayP99), Main: stay},
 		}, f...)
+		if r.StaySamples > 0 {
+			f = append(
+				f,
+				report.Figure{Name: "time in the server, half within", Value: seconds(r.StayP50), Main: stay},
+				report.Figure{Name: "time in the server, 99 of 100 within", Value: seconds(r.StayP99), Main: stay},
+				report.Figure{Name: "time of sound in the server, 99 of 100 within", Value: seconds(r.StaySoundP99)},
+			)
+		}
 		f = append(f, report.Figure{Name: "server CPU per join", Value: seconds(r.JoinCPU), Main: storm})
 	}
 	f = append(
@@ -97,6 +104,9 @@ func grouped(v float64) string {
 	return out
 }
 
+// busy is the share of a core from which on the load generator may be what loses packets.
+const busy = 0.9
+
 // page is the report.
 func (r *Result) page() report.Page {
 	what := r.load.String()
@@ -109,21 +119,29 @@ func (r *Result) page() report.Page {
 	if r.load.idle {
 		p.Lead += " Nobody sends while it is measured; receivers report once a second, as browsers do."
 	}
+	if r.load.apart {
+		p.Lead += " Publishers and receivers are processes of their own."
+	}
 	if len(r.latencies) > 0 {
 		within := cumulative("Latency, the slowest of 100 left out", "ms", 1e3, report.Series{Name: "publisher to receiver"}, r.latencies, 0.99)
 		if len(r.stays) > 0 {
 			within.Series = append(within.Series, cumulative("", "", 1e3, report.Series{Name: "in the server"}, r.stays, 0.99).Series...)
 		}
-		p.Charts = append(p.Charts, r.rate(), r.cpu(), within)
+		p.Charts = append(p.Charts, r.rate(), within)
 		p.Notes = append(p.Notes,
 			"Latency is from the moment the publisher hands a packet to its stack to the moment the kernel hands it to the receiver's socket. "+
-				"Loss counts every sequence number at every receiver, after repair.",
+				"Loss counts every sequence number at every receiver, after repair.")
+	}
+	if len(r.stays) > 0 {
+		p.Notes = append(p.Notes,
 			fmt.Sprintf("Time in the server is from before the publisher's system call to the kernel's time stamp at the receiver's socket, less %s, "+
 				"the median of the same between two sockets with nobody in between. The server's pacing and its waiting for a core are in it.", seconds(r.Loopback)))
-	} else {
-		p.Charts = append(p.Charts, r.cpu())
 	}
-	p.Charts = append(p.Charts, r.memory(), r.arrivals())
+	if r.PacketsLost > 0 && r.LoadCPURatio > busy {
+		p.Notes = append(p.Notes, fmt.Sprintf("The load generator had %s of a core: the receivers were the limit, of whom %d carried all they were sent.",
+			percent(r.LoadCPURatio), r.ReceiversWhole))
+	}
+	p.Charts = append(p.Charts, r.cpu(), r.memory(), r.arrivals())
 	if len(r.shares) > 0 {
 		p.Charts = append(p.Charts, r.turns())
 		p.Notes = append(p.Notes, "A join is shared out by turns: what passes before a message, of signaling or of media, belongs to the side that sends it. "+

@@ -16,7 +16,8 @@ type publisher struct {
 	load  load
 	seat  target.Seat
 	left  *departures
-	quiet *atomic.Bool // nothing is sent while it says so
+	rate  *atomic.Int64 // of pictures now, in bits a second
+	quiet *atomic.Bool  // nothing is sent while it says so
 	sent  atomic.Uint64
 }
 
@@ -79,9 +80,6 @@ func (p *publisher) sound(ctx context.Context, out target.Outlet) error {
 
 func (p *publisher) pictures(ctx context.Context, out target.Outlet) error {
 	frame := time.Second / time.Duration(p.load.fps)
-	packets, size := p.load.cut()
-	gap := frame / 2 / time.Duration(packets)
-
 	tick := time.NewTicker(frame)
 	defer tick.Stop()
 	seq, key := uint16(0), true
@@ -99,6 +97,8 @@ func (p *publisher) pictures(ctx context.Context, out target.Outlet) error {
 			key = true
 		default:
 		}
+		packets, size := cut(int(p.rate.Load()), p.load.fps)
+		gap := frame / 2 / time.Duration(packets)
 		for i := range packets {
 			if i > 0 && p.load.paced {
 				pause := time.NewTimer(gap)

@@ -20,6 +20,7 @@ type receiver struct {
 	measuring bool
 	latencies []float64 // publisher's stack to receiver's socket
 	stays     []float64 // publisher's kernel to receiver's socket
+	sounds    []float64 // those of sound
 }
 
 // opened takes what pion has decrypted: the samples, for their time stamps, and repairs.
@@ -38,6 +39,9 @@ func (r *receiver) opened(p target.Packet) {
 	r.latencies = append(r.latencies, float64(at-sent)/1e9)
 	if known {
 		r.stays = append(r.stays, float64(at-left)/1e9)
+		if p.PayloadType == soundType {
+			r.sounds = append(r.sounds, float64(at-left)/1e9)
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ type Result struct {
 	PacketsLost      uint64  `json:"packets_lost"`
 	PacketsRepaired  uint64  `json:"packets_repaired"`
 	PacketsDuplicate uint64  `json:"packets_duplicate"`
+	ReceiversWhole   int     `json:"receivers_without_loss"`
 
 	LatencyP50     float64 `json:"latency_seconds_p50"`
 	LatencyP99     float64 `json:"latency_seconds_p99"`
@@ -49,9 +50,11 @@ type Result struct {
 
 	// How long packets stay in the server: from their hand-over to the kernel by the publisher to the kernel's time stamp at the
 	// receiver, less what the same takes with no server in between.
-	StayP50  float64 `json:"residence_seconds_p50"`
-	StayP99  float64 `json:"residence_seconds_p99"`
-	Loopback float64 `json:"loopback_seconds_p50"`
+	StayP50      float64 `json:"residence_seconds_p50"`
+	StayP99      float64 `json:"residence_seconds_p99"`
+	StaySoundP99 float64 `json:"residence_sound_seconds_p99"` // of sound, which no pacer holds
+	StaySamples  int     `json:"residence_samples"`           // 0 where the publishers are another process
+	Loopback     float64 `json:"loopback_seconds_p50"`
 
 	RSS             int64   `json:"rss_bytes"` // with everybody there
 	RSSPerLeg       float64 `json:"rss_bytes_per_leg"`
@@ -65,9 +68,9 @@ type Result struct {
 	FirstPictureP99 float64 `json:"first_picture_seconds_p99"`
 
 	// For the report.
-	load                                              load
-	latencies, stays, joins, pictures, shares, others quantile.Samples
-	timeline                                          []moment
+	load                                                      load
+	latencies, stays, sounds, joins, pictures, shares, others quantile.Samples
+	timeline                                                  []moment
 }
 
 // moment is a look at the server during the measure.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,9 +41,11 @@ type run struct {
 	rooms  []target.Room
 	pool   *sink.Pool
 	left   departures
-	quiet  atomic.Bool // publishers send nothing
+	rate   atomic.Int64 // of each one's pictures
+	quiet  atomic.Bool  // publishers send nothing
 
 	publishers []*publisher
+	apart      *publishers        // in a process of their own; nil: there is none
 	waiting    []*receiver        // who publish, and will receive
 	stop       context.CancelFunc // of everything in work
 	work       sync.WaitGroup
@@ -55,6 +58,7 @@ type run struct {
 
 func measure(ctx context.Context, l load, s subject, tell func(format string, args ...any)) (_ *Result, err error) {
 	r := &run{load: l, tell: tell, failed: make(chan error, l.rooms*(l.people()+1))}
+	r.rate.Store(int64(l.bitrate))
 	r.server, err = target.Start(ctx, target.Config{Name: s.name, Binary: s.binary, People: l.people() + 1, Profile: s.profile})
 	if err != nil {
 		return nil, err
@@ -68,7 +72,12 @@ func measure(ctx context.Context, l load, s subject, tell func(format string, ar
 	if result.Loopback, err = r.loopback(); err != nil {
 		return nil, err
 	}
-	if err := r.publish(ctx, working); err != nil {
+	if l.apart {
+		err = r.publishApart(ctx, s.command)
+	} else {
+		err = r.publish(ctx, working)
+	}
+	if err != nil {
 		return nil, err
 	}
 	before, err := r.rest(ctx)
@@ -99,6 +108,16 @@ func measure(ctx context.Context, l load, s subject, tell func(format string, ar
 
 // close ends everybody, then the server.
 func (r *run) close() error {
+	r.leave()
+	var err error
+	if r.apart != nil {
+		err = r.apart.stop()
+	}
+	return errors.Join(err, r.server.Stop())
+}
+
+// leave ends everybody who is here.
+func (r *run) leave() {
 	r.stop()
 	r.work.Wait()
 	r.mu.Lock()
@@ -110,7 +129,6 @@ func (r *run) close() error {
 	}
 	leaving.Wait()
 	r.pool.Close()
-	return r.server.Stop()
 }
 
 func (r *run) loopback() (float64, error) {
@@ -149,11 +167,11 @@ func (r *run) rest(ctx context.Context) (proc.Usage, error) {
 }
 
 // seat lets somebody join.
-func (r *run) seat(ctx context.Context, at target.Room, name string, publish target.Media, v *receiver) (target.Seat, error) {
+func (r *run) seat(ctx context.Context, at target.Room, local netip.Addr, name string, publish target.Media, v *receiver) (target.Seat, error) {
 	number := uint32(0)
 	cfg := target.SeatConfig{
 		Name: name, Publish: publish, Profile: r.load.profile(),
-		Open: func() (*sink.Sink, error) { return r.pool.Open(r.server.Local(), atomic.AddUint32(&number, 1)) },
+		Open: func() (*sink.Sink, error) { return r.pool.Open(local, atomic.AddUint32(&number, 1)) },
 	}
 	if v != nil {
 		cfg.Opened, cfg.Turns = v.opened, v.turns
@@ -170,39 +188,46 @@ func (r *run) seat(ctx context.Context, at target.Room, name string, publish tar
 
 // publish opens the rooms and lets the publishers join, and begin.
 func (r *run) publish(ctx, working context.Context) error {
-	joining, cancel := context.WithTimeout(ctx, joinLimit+time.Duration(r.load.rooms*r.load.publishers)*time.Second)
-	defer cancel()
-	media := target.Media{Sound: r.load.audio, Pictures: r.load.bitrate > 0, Simulcast: r.load.simulcast}
 	for i := range r.load.rooms {
-		at, err := r.server.Open(joining)
+		at, err := r.server.Open(ctx)
 		if err != nil {
 			return err
 		}
 		r.rooms = append(r.rooms, at)
-		for j := range r.load.publishers {
-			n := i*r.load.publishers + j
-			v := &receiver{left: &r.left}
-			s, err := r.seat(joining, at, fmt.Sprintf("Publisher %d", n+1), media, v)
-			if err != nil {
-				return err
-			}
-			v.seat = s
-			if err := s.Connected(joining); err != nil {
-				return fmt.Errorf("publisher %d: %w", n+1, err)
-			}
-			if r.load.everybody {
-				r.waiting = append(r.waiting, v)
-			}
-			p := &publisher{load: r.load, seat: s, left: &r.left, quiet: &r.quiet}
-			r.publishers = append(r.publishers, p)
-			r.work.Go(func() {
-				if err := p.run(working, time.Duration(n)*7*time.Millisecond); err != nil {
-					r.failed <- err
-				}
-			})
+		if err := r.occupy(ctx, working, at, r.server.Local(), i*r.load.publishers); err != nil {
+			return err
 		}
 	}
 	r.tell("%d publishing", len(r.publishers))
+	return nil
+}
+
+// occupy lets the publishers of one room join, and begin.
+func (r *run) occupy(ctx, working context.Context, at target.Room, local netip.Addr, first int) error {
+	ctx, cancel := context.WithTimeout(ctx, joinLimit+time.Duration(r.load.publishers)*time.Second)
+	defer cancel()
+	media := target.Media{Sound: r.load.audio, Pictures: r.load.bitrate > 0, Simulcast: r.load.simulcast}
+	for n := first; n < first+r.load.publishers; n++ {
+		v := &receiver{left: &r.left}
+		s, err := r.seat(ctx, at, local, fmt.Sprintf("Publisher %d", n+1), media, v)
+		if err != nil {
+			return err
+		}
+		v.seat = s
+		if err := s.Connected(ctx); err != nil {
+			return fmt.Errorf("publisher %d: %w", n+1, err)
+		}
+		if r.load.everybody {
+			r.waiting = append(r.waiting, v)
+		}
+		p := &publisher{load: r.load, seat: s, left: &r.left, rate: &r.rate, quiet: &r.quiet}
+		r.publishers = append(r.publishers, p)
+		r.work.Go(func() {
+			if err := p.run(working, time.Duration(n)*7*time.Millisecond); err != nil {
+				r.failed <- err
+			}
+		})
+	}
 	return nil
 }
 
@@ -275,7 +300,7 @@ func (r *run) arrive(ctx context.Context, a arrival) (err error) {
 	v := a.v
 	if v == nil {
 		v = &receiver{began: time.Now(), turns: sink.NewTurns(), left: &r.left}
-		if v.seat, err = r.seat(ctx, a.room, a.name, target.Media{}, v); err != nil {
+		if v.seat, err = r.seat(ctx, a.room, r.server.Local(), a.name, target.Media{}, v); err != nil {
 			return err
 		}
 	} else {
@@ -321,6 +346,9 @@ func (r *run) totals() totals {
 	}
 	for _, p := range r.publishers {
 		t.sent += p.sent.Load()
+	}
+	if r.apart != nil {
+		t.sent += r.apart.sent()
 	}
 	return t
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sotto-edge/sotto/bench/internal/proc"
+	"github.com/sotto-edge/sotto/bench/internal/quantile"
 )
 
 // Times of the measure.
@@ -20,6 +21,10 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 	if err := r.pause(ctx, r.load.warmup); err != nil {
 		return err
 	}
+	if err := r.aim(ctx); err != nil {
+		return err
+	}
+	result.VideoBitrate, result.load = r.load.bitrate, r.load
 	r.tell("measuring for %s", r.load.duration)
 	for _, v := range r.present() {
 		v.measure(true)
@@ -68,12 +73,15 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 	}
 	var lost uint64
 	for i, v := range r.present() {
-		if i < len(first.each) {
-			lost += v.seat.Receiving().Lost(first.each[i], last.each[i])
+		missing := v.seat.Receiving().Lost(first.each[i], last.each[i])
+		lost += missing
+		if missing == 0 {
+			result.ReceiversWhole++
 		}
 		v.mu.Lock()
 		result.latencies = append(result.latencies, v.latencies...)
 		result.stays = append(result.stays, v.stays...)
+		result.sounds = append(result.sounds, v.sounds...)
 		v.mu.Unlock()
 		if n := v.seat.Receiving().Missed(); n > 0 {
 			r.tell("receiver %d: %d datagrams came too fast to be opened", i+1, n)
@@ -86,6 +94,52 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 	result.LoadReachedRatio = float64(result.PacketsSent) / (r.load.rate() * result.DurationSeconds)
 	if result.LoadReachedRatio < 0.95 {
 		r.tell("only %s of the load was reached: the machine has other things to do", percent(result.LoadReachedRatio))
+	}
+	return nil
+}
+
+// Of the search for a load.
+const (
+	aimTries = 10
+	aimLook  = 2 * time.Second
+	aimNear  = 0.07
+	aimLeast = 0.9 // of the load: with less, it is the generator that is at its end
+)
+
+// aim makes the pictures as large as it takes for the server to need that share of a core, or the generator all that it has.
+func (r *run) aim(ctx context.Context) error {
+	if r.load.aim == 0 {
+		return nil
+	}
+	for range aimTries {
+		from, err := proc.Of(r.server.PID())
+		if err != nil {
+			return err
+		}
+		begin, sent := time.Now(), r.totals().sent
+		if err := r.pause(ctx, aimLook); err != nil {
+			return err
+		}
+		to, err := proc.Of(r.server.PID())
+		if err != nil {
+			return err
+		}
+		took := time.Since(begin).Seconds()
+		share := (to.CPU() - from.CPU()).Seconds() / took
+		reached := float64(r.totals().sent-sent) / took / r.load.rate()
+		r.tell("at %.2f Mbit/s each: %s of a core, %s of the load", float64(r.load.bitrate)/1e6, percent(share), percent(reached))
+		off := r.load.aim / max(share, 0.01)
+		switch {
+		case off > 1-aimNear && off < 1+aimNear:
+			return nil
+		case reached < aimLeast && off > 1:
+			return nil // more cannot be had
+		}
+		r.load.bitrate = int(float64(r.load.bitrate) * min(2, max(0.5, off)))
+		r.rate.Store(int64(r.load.bitrate))
+		if err := r.pause(ctx, aimLook/2); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -125,8 +179,12 @@ func (result *Result) fill(first, last totals, lost uint64, load time.Duration) 
 	result.PacketsDuplicate = last.Duplicates - first.Duplicates
 	result.LatencySamples = len(result.latencies)
 	result.LatencyP50, result.LatencyP99, result.LatencyMax = result.latencies.At(0.5), result.latencies.At(0.99), result.latencies.Max()
-	for i := range result.stays {
-		result.stays[i] = max(0, result.stays[i]-result.Loopback)
+	for _, stays := range []quantile.Samples{result.stays, result.sounds} {
+		for i := range stays {
+			stays[i] = max(0, stays[i]-result.Loopback)
+		}
 	}
+	result.StaySamples = len(result.stays)
 	result.StayP50, result.StayP99 = result.stays.At(0.5), result.stays.At(0.99)
+	result.StaySoundP99 = result.sounds.At(0.99)
 }

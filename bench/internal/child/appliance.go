@@ -18,6 +18,7 @@ type Server struct {
 	URL   string
 	Media string // address of the media port
 	TLS   *tls.Config
+	Cert  string // file that TLS trusts
 }
 
 // configuration puts everything on loopback, on ports that the system chooses. The media port is on all addresses, of which
@@ -73,7 +74,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			return false, nil
 		}
 		s.URL, s.Media = node.URL, node.Media
-		return true, s.trust(filepath.Join(data, "tls", "cert.pem"))
+		s.Cert = filepath.Join(data, "tls", "cert.pem")
+		s.TLS, err = Trust(s.Cert)
+		return true, err
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.Stop())
@@ -81,16 +84,15 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// trust takes the self-signed certificate that the server has made.
-func (s *Server) trust(file string) error {
+// Trust takes the self-signed certificate that a server has made.
+func Trust(file string) (*tls.Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("bench: the server's certificate: %w", err)
+		return nil, fmt.Errorf("bench: the server's certificate: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return fmt.Errorf("bench: %s holds no certificate", file)
+		return nil, fmt.Errorf("bench: %s holds no certificate", file)
 	}
-	s.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
-	return nil
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}, nil
 }

@@ -2,8 +2,11 @@ package target
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -25,7 +28,64 @@ var offered = sink.Layout{Transport: 4, Sound: soundType, Repair: 97}
 // sotto is the appliance, running.
 type sotto struct {
 	*child.Server
+	place
+}
+
+// place is where an appliance is found, by its own process or another.
+type place struct {
+	url   string
+	tls   *tls.Config
 	media netip.AddrPort
+}
+
+// ticket is a room of an appliance in words.
+type ticket struct{ URL, Cert, Media, Room, Host string }
+
+// Ticket says in words how another process gets into a room of Sotto, with Enter.
+func Ticket(r Room) (string, error) {
+	own, ok := r.(*sottoRoom)
+	if !ok || own.cert == "" {
+		return "", errors.New("bench: rooms of this server are for one process")
+	}
+	text, err := json.Marshal(ticket{URL: own.at.url, Cert: own.cert, Media: own.at.media.String(), Room: own.meeting.Room, Host: own.meeting.HostToken})
+	return string(text), err
+}
+
+// Enter is the room that a ticket is for, and the address for sockets of its clients.
+func Enter(words string) (Room, netip.Addr, error) {
+	var t ticket
+	err := json.Unmarshal([]byte(words), &t)
+	if err != nil {
+		return nil, loopback, fmt.Errorf("bench: ticket: %w", err)
+	}
+	at := place{url: t.URL}
+	if at.tls, err = child.Trust(t.Cert); err != nil {
+		return nil, loopback, err
+	}
+	if at.media, err = netip.ParseAddrPort(t.Media); err != nil {
+		return nil, loopback, fmt.Errorf("bench: ticket: %w", err)
+	}
+	return &sottoRoom{at: at, meeting: wire.Meeting{Room: t.Room, HostToken: t.Host}, tracks: map[string]string{}}, loopback, nil
+}
+
+// Published returns what was published in a room of Sotto by seats of this process: tracks, and whose they are.
+func Published(r Room) map[string]string {
+	own, ok := r.(*sottoRoom)
+	if !ok {
+		return nil
+	}
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	return maps.Clone(own.tracks)
+}
+
+// Announce tells a room of what another process has published there.
+func Announce(r Room, tracks map[string]string) {
+	if own, ok := r.(*sottoRoom); ok {
+		own.mu.Lock()
+		defer own.mu.Unlock()
+		maps.Copy(own.tracks, tracks)
+	}
 }
 
 func startSotto(ctx context.Context, c Config) (Server, error) {
@@ -37,7 +97,7 @@ func startSotto(ctx context.Context, c Config) (Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: media port: %w", err), s.Stop())
 	}
-	return &sotto{s, netip.AddrPortFrom(loopback, media.Port())}, nil
+	return &sotto{s, place{url: s.URL, tls: s.TLS, media: netip.AddrPortFrom(loopback, media.Port())}}, nil
 }
 
 // PID implements Server.
@@ -55,11 +115,12 @@ func (s *sotto) Open(ctx context.Context) (Room, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: open a meeting: %w", err)
 	}
-	return &sottoRoom{server: s, meeting: m, tracks: map[string]string{}}, nil
+	return &sottoRoom{at: s.place, cert: s.Cert, meeting: m, tracks: map[string]string{}}, nil
 }
 
 type sottoRoom struct {
-	server  *sotto
+	at      place
+	cert    string // file; empty: the room was entered with a ticket
 	meeting wire.Meeting
 
 	mu     sync.Mutex
@@ -73,11 +134,11 @@ func (r *sottoRoom) Join(ctx context.Context, cfg SeatConfig) (Seat, error) {
 		return nil, err
 	}
 	k.Watch(cfg.Turns)
-	if err := k.Connect(r.server.media, offered); err != nil {
+	if err := k.Connect(r.at.media, offered); err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
 	own := client.Config{
-		URL: r.server.URL, Room: r.meeting.Room, Name: cfg.Name, TLS: r.server.TLS, Conn: k, NoFeedback: true,
+		URL: r.at.url, Room: r.meeting.Room, Name: cfg.Name, TLS: r.at.tls, Conn: k, NoFeedback: true,
 		Profiles: []dtls.SRTPProtectionProfile{cfg.Profile},
 	}
 	if cfg.Turns != nil {
