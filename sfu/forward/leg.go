@@ -331,6 +331,10 @@ func (l *Leg) resend(seq uint16, now int64) {
 	if last.number == number && now-last.at < wait {
 		return
 	}
+	if !l.peer.out.pace.affords(now) {
+		r.Counters.RetransmitHeld++
+		return
+	}
 	if !l.again(number, bwe.NoProbe, now) {
 		r.Counters.RetransmitMissed++
 		return

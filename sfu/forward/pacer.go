@@ -57,6 +57,13 @@ func (q *pacer) open(now int64) bool {
 	return q.n == 0 && q.credit > 0
 }
 
+// affords says whether a packet sent again may leave. It goes before all that waits, but what the link cannot take it would only
+// make worse: the receiver asks again.
+func (q *pacer) affords(now int64) bool {
+	q.refill(now)
+	return q.rate == 0 || q.credit > 0
+}
+
 // spend counts what has left.
 func (q *pacer) spend(size int) {
 	if q.rate != 0 {

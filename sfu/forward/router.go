@@ -63,6 +63,7 @@ type Counters struct {
 	PacketsOut, BytesOut  uint64 // media packets sent into legs, retransmissions apart
 	Retransmitted         uint64 // packets sent again on request
 	RetransmitMissed      uint64 // requests for packets no longer in the history, or on a leg without RTX
+	RetransmitHeld        uint64 // requests that the receiver's link had no room for
 	Recovered             uint64 // packets that came by retransmission from the publisher
 	Duplicates            uint64 // packets dropped because they had come before (probes, mostly)
 	Padding               uint64 // probes without content on a retransmission stream

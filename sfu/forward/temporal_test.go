@@ -95,7 +95,7 @@ func TestTemporalLayers(t *testing.T) {
 	}
 	for i := len(got) - 40; i < len(got); i++ {
 		p := got[i]
-		k.run(0, nil)
+		k.rig.run(20 * ms)
 		k.c.report(&pionrtcp.TransportLayerNack{SenderSSRC: 1, MediaSSRC: 1001, Nacks: []pionrtcp.NackPair{{PacketID: p.SequenceNumber}}})
 		again := of(k.c.take(), 2001)
 		if len(p.payload) < 7 {
