@@ -30,7 +30,7 @@ func publishApart(ctx context.Context, l load, ticket string, in io.Reader, out 
 	if err != nil {
 		return err
 	}
-	r := &run{load: l, pool: sink.NewPool(), failed: make(chan error, l.publishers), tell: func(string, ...any) {}}
+	r := &run{load: l, pool: sink.NewPool(l.sampled()), failed: make(chan error, l.publishers), tell: func(string, ...any) {}}
 	r.rate.Store(int64(l.bitrate))
 	ctx, r.stop = context.WithCancel(ctx)
 	defer r.leave()

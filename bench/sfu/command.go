@@ -11,6 +11,7 @@
 package sfu
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,7 +28,7 @@ import (
 
 // Command is `sotto bench sfu`. Numbers that are negative are the scenario's.
 type Command struct {
-	Scenario     string        `enum:"fan,fan-4m,fan-8m,meeting,rooms,idle,storm,large,residence" default:"fan" help:"The load: fan (one to 50, 1 Mbit/s), fan-4m (to 20), fan-8m, meeting (10 to each other), rooms (8 of 4), idle (100 who receive nothing), storm (60 join in 6 s), large (one to 500), residence (how long packets stay, at half of a core)."`
+	Scenario     string        `enum:"fan,fan-4m,fan-8m,meeting,rooms,simulcast,idle,storm,large,residence" default:"fan" help:"The load: fan (one to 50, 1 Mbit/s), fan-4m (to 20), fan-8m, meeting (10 to each other), rooms (8 of 4), simulcast (three layers over lines that change), idle (100 who receive nothing), storm (60 join in 6 s), large (one to 500), residence (how long packets stay, at half of a core)."`
 	Target       string        `enum:"sotto,plain-pion,bare-pion,janus" default:"sotto" help:"The server: sotto, or a peer to compare with: plain-pion, bare-pion (both need -peer), janus (from apt, needs root)."`
 	Rooms        int           `default:"-1" placeholder:"N" help:"Rooms with the same load each."`
 	Publishers   int           `default:"-1" placeholder:"N" help:"Participants that publish, in each room."`
@@ -36,7 +37,7 @@ type Command struct {
 	FPS          int           `default:"30" help:"Pictures per second."`
 	Audio        bool          `default:"true" negatable:"" help:"Publish sound too: fifty packets of 90 bytes a second."`
 	Paced        bool          `help:"Spread the packets of a picture over half its time, as browsers do, instead of sending them at once."`
-	Duration     time.Duration `default:"20s" help:"How long is measured, once everybody is there."`
+	Duration     time.Duration `default:"0s" placeholder:"D" help:"How long is measured, once everybody is there: 20s unless the scenario says otherwise."`
 	Warmup       time.Duration `default:"3s" help:"How long media flows before that."`
 	Joining      int           `default:"-1" placeholder:"N" help:"How many join at once; 4 unless the scenario says otherwise."`
 	Over         time.Duration `default:"-1s" placeholder:"D" help:"Receivers join at even distances over this time, however long each takes; 0: one after the other."`
@@ -51,8 +52,11 @@ type Command struct {
 	Ticket string `hidden:"" help:"Publish only, in a room that another process has opened, and say what is asked on standard input."`
 }
 
-// defaultJoining is how many join at once where nobody says.
-const defaultJoining = 4
+// How many join at once and how long is measured, where nobody says.
+const (
+	defaultJoining  = 4
+	defaultDuration = 20 * time.Second
+)
 
 // load resolves the scenario and the flags.
 func (c *Command) load() (load, error) {
@@ -76,7 +80,7 @@ func (c *Command) load() (load, error) {
 	}
 	l.scenario, l.fps, l.audio, l.srtp = c.Scenario, c.FPS, c.Audio, c.SRTP
 	l.paced = l.paced || c.Paced
-	l.duration, l.warmup = c.Duration, c.Warmup
+	l.duration, l.warmup = cmp.Or(c.Duration, l.duration, defaultDuration), c.Warmup
 	return l, l.validate()
 }
 

@@ -47,7 +47,7 @@ func TestValidate(t *testing.T) {
 		"no pictures":      func(c *Command) { c.FPS = 0 },
 		"nothing":          func(c *Command) { c.VideoBitrate, c.Audio = 0, false },
 		"tiny pictures":    func(c *Command) { c.VideoBitrate = 1000 },
-		"no time":          func(c *Command) { c.Duration = 0 },
+		"no time":          func(c *Command) { c.Duration = time.Millisecond },
 		"nobody joins":     func(c *Command) { c.Joining = 0 },
 	} {
 		c := good
@@ -68,15 +68,15 @@ func TestSeconds(t *testing.T) {
 
 func TestStamp(t *testing.T) {
 	b := make([]byte, stampSize)
-	if _, _, ok := stamp(b); ok {
+	if _, ok := stamp(b); ok {
 		t.Error("an empty payload has a stamp")
 	}
 	at := timeOf(1234567890)
-	putStamp(b, at, 77)
-	if got, number, ok := stamp(b); !ok || got != 1234567890 || number != 77 {
-		t.Errorf("stamp %d, %t", got, ok)
+	putStamp(b, at, 77, 2)
+	if got, ok := stamp(b); !ok || got != (stamped{1234567890, 77, 2}) {
+		t.Errorf("stamp %+v, %t", got, ok)
 	}
-	if _, _, ok := stamp(b[:stampSize-1]); ok {
+	if _, ok := stamp(b[:stampSize-1]); ok {
 		t.Error("a cut payload has a stamp")
 	}
 	first := make([]byte, 64)

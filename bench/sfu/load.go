@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/pion/dtls/v3"
+
+	"github.com/sotto-edge/sotto/bench/internal/sink"
 )
 
 // load is what is put on a server.
@@ -19,7 +21,8 @@ type load struct {
 	fps        int
 	audio      bool
 	paced      bool
-	simulcast  bool
+	simulcast  bool          // pictures come in three layers, of which the bitrate is the largest
+	lines      bool          // each receiver is behind a line of its own, which changes
 	idle       bool          // nothing is sent while it is measured
 	apart      bool          // publishers are a process of their own
 	aim        float64       // share of a core that the server is to be loaded with, by as large pictures as it takes; 0: as they are
@@ -37,6 +40,7 @@ var scenarios = map[string]load{
 	"fan-8m":    {rooms: 1, publishers: 1, receivers: 50, bitrate: 8_000_000},
 	"meeting":   {rooms: 1, publishers: 10, everybody: true, bitrate: 1_000_000},
 	"rooms":     {rooms: 8, publishers: 4, everybody: true, bitrate: 500_000},
+	"simulcast": {rooms: 1, publishers: 1, receivers: len(lines), bitrate: 1_500_000, paced: true, simulcast: true, lines: true, duration: time.Minute},
 	"idle":      {rooms: 1, publishers: 1, receivers: 100, bitrate: 1_000_000, idle: true},
 	"storm":     {rooms: 1, publishers: 1, receivers: 60, bitrate: 500_000, over: 6 * time.Second},
 	"large":     {rooms: 1, publishers: 1, receivers: 500, bitrate: 500_000, apart: true, joining: 8},
@@ -45,6 +49,33 @@ var scenarios = map[string]load{
 
 // maxPeople bounds a room here; the server is told of it.
 const maxPeople = 2000
+
+// sampled is how many packets go by for one that is opened.
+func (l load) sampled() uint16 {
+	if l.lines {
+		return 1 // every picture counts
+	}
+	return sink.SampleEvery
+}
+
+// layers is how many a picture comes in.
+func (l load) layers() int {
+	if l.simulcast {
+		return len(layerShare)
+	}
+	return 1
+}
+
+// layerShare is by what the bitrate is divided for a layer.
+var layerShare = [...]int{10, 3, 1}
+
+// layer returns a layer's bitrate, of pictures with that in all.
+func (l load) layer(bitrate, n int) int {
+	if l.simulcast {
+		return bitrate / layerShare[n]
+	}
+	return bitrate
+}
 
 // people is how many there are in one room.
 func (l load) people() int { return l.publishers + l.receivers }
@@ -77,6 +108,8 @@ func (l load) validate() error {
 		return fmt.Errorf("%d bit/s at %d pictures a second leaves no room for a time stamp", l.bitrate, l.fps)
 	case l.duration < time.Second || l.warmup < 0 || l.joining < 1 || l.over < 0:
 		return errors.New("a second at least, one joining at least")
+	case l.simulcast && l.bitrate/layerShare[0]/8/l.fps < 2*stampSize:
+		return errors.New("the lowest layer leaves no room for a time stamp")
 	case l.apart && (l.everybody || l.rooms > 1):
 		return errors.New("publishers of a process of their own are in one room, and do not receive")
 	}
@@ -105,8 +138,10 @@ func (l load) rate() float64 {
 		each += float64(time.Second / audioEvery)
 	}
 	if l.bitrate > 0 {
-		packets, _ := cut(l.bitrate, l.fps)
-		each += float64(packets * l.fps)
+		for n := range l.layers() {
+			packets, _ := cut(l.layer(l.bitrate, n), l.fps)
+			each += float64(packets * l.fps)
+		}
 	}
 	return each * float64(l.publishers*l.rooms)
 }
@@ -116,6 +151,9 @@ func (l load) String() string {
 	media := "sound"
 	if l.bitrate > 0 {
 		media = fmt.Sprintf("pictures of %.3g Mbit/s at %d a second", float64(l.bitrate)/1e6, l.fps)
+		if l.simulcast {
+			media += fmt.Sprintf(" in %d layers", l.layers())
+		}
 		if l.audio {
 			media += " and sound"
 		}

@@ -154,6 +154,27 @@ func TestApart(t *testing.T) {
 	page(t, c.Report)
 }
 
+// Every receiver is behind its own line, and what came over it is told.
+func TestSimulcast(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts the appliance")
+	}
+	c := scenario("simulcast")
+	c.Duration, c.Server, c.Report = 5*time.Second, build(t, "../../cmd/sotto"), filepath.Join(t.TempDir(), "report.html")
+	got := figures(t, c)
+	all, _ := got["lines"].([]any)
+	if len(all) != len(lines) {
+		t.Fatalf("%d lines: %v", len(all), got)
+	}
+	for i, one := range all {
+		l := one.(map[string]any)
+		if l["line"] != lines[i].name || l["bits_per_second_while_bad"].(float64) <= 0 || l["picture_gap_seconds_max"].(float64) <= 0 {
+			t.Errorf("line %d: %v", i, l)
+		}
+	}
+	page(t, c.Report)
+}
+
 // Pictures become as large as it takes to load the server.
 func TestAim(t *testing.T) {
 	if testing.Short() {

@@ -15,26 +15,35 @@ const (
 	videoClock   = 90000 // a second
 )
 
-// A stamp says when a packet was sent, and its number among all. It stands behind the payload descriptor.
+// A stamp says when a packet was sent, its number among all, and which layer it is of. It stands behind the payload descriptor.
 const (
 	stampAt   = 16
-	stampSize = stampAt + 20
+	stampSize = stampAt + 21
 )
 
 var stampMagic = [8]byte{'s', 'o', 't', 't', 'o', ' ', 't', ':'}
 
-func putStamp(payload []byte, at time.Time, number uint32) {
+func putStamp(payload []byte, at time.Time, number uint32, layer uint8) {
 	copy(payload[stampAt:], stampMagic[:])
 	binary.BigEndian.PutUint64(payload[stampAt+8:], uint64(at.UnixNano()))
 	binary.BigEndian.PutUint32(payload[stampAt+16:], number)
+	payload[stampAt+20] = layer
 }
 
-// stamp returns when a packet was sent, in nanoseconds of the wall clock, and its number; false: it says nothing.
-func stamp(payload []byte) (at int64, number uint32, ok bool) {
+// stamped is what a stamp says.
+type stamped struct {
+	at     int64 // when it was sent, on the wall clock
+	number uint32
+	layer  uint8
+}
+
+// stamp reads one; false: there is none.
+func stamp(payload []byte) (stamped, bool) {
 	if len(payload) < stampSize || [8]byte(payload[stampAt:stampAt+8]) != stampMagic {
-		return 0, 0, false
+		return stamped{}, false
 	}
-	return int64(binary.BigEndian.Uint64(payload[stampAt+8:])), binary.BigEndian.Uint32(payload[stampAt+16:]), true
+	b := payload[stampAt+8:]
+	return stamped{int64(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint32(b[8:]), b[12]}, true
 }
 
 // describe begins a payload as VP8 does (RFC 7741 §4.2, §4.3).

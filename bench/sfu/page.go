@@ -35,7 +35,7 @@ func percent(v float64) string { return fmt.Sprintf("%.1f %%", 100*v) }
 
 // figures are what people read, in that order; the large ones are what the scenario is about.
 func (r *Result) figures() []report.Figure {
-	idle, storm, stay := r.load.idle, r.load.over > 0, r.Scenario == "residence"
+	idle, storm, stay := r.load.idle, r.load.over > 0, r.load.aim > 0
 	media := !idle && !storm && !stay
 	f := []report.Figure{
 		{Name: "server CPU, of one core", Value: percent(r.ServerCPURatio), Main: idle || stay},
@@ -84,6 +84,9 @@ func (r *Result) figures() []report.Figure {
 		f = append(f, report.Figure{Name: "time to the first picture, half within", Value: seconds(r.FirstPictureP50)},
 			report.Figure{Name: "time to the first picture, 99 of 100", Value: seconds(r.FirstPictureP99)})
 	}
+	for _, l := range r.Lines {
+		f = append(f, report.Figure{Name: l.Line + ": longest gap, layer then, top again after", Value: fmt.Sprintf("%s, %d, %s", seconds(l.PictureGap), l.LayerBad+1, l.up())})
+	}
 	f = append(f, report.Figure{Name: "CPU of the load generator, of one core", Value: percent(r.LoadCPURatio)})
 	if !idle {
 		f = append(f, report.Figure{Name: "load reached, of what was asked for", Value: percent(r.LoadReachedRatio)})
@@ -122,6 +125,15 @@ func (r *Result) page() report.Page {
 	if r.load.apart {
 		p.Lead += " Publishers and receivers are processes of their own."
 	}
+	for _, l := range r.lines {
+		p.Charts = append(p.Charts, l.chart())
+	}
+	if len(r.lines) > 0 {
+		p.Charts = append(p.Charts, layersChart(r.lines))
+		p.Tables = append(p.Tables, r.linesTable())
+		p.Notes = append(p.Notes, fmt.Sprintf("Each receiver is behind a line of its own (bench/netem, seeds 1 and up), which is bad from %s to %s of the measure, towards the receiver. "+
+			"Here every packet is opened. A gap is the longest time in which no new picture began to arrive.", seconds(badFrom*r.DurationSeconds), seconds(badTo*r.DurationSeconds)))
+	}
 	if len(r.latencies) > 0 {
 		within := cumulative("Latency, the slowest of 100 left out", "ms", 1e3, report.Series{Name: "publisher to receiver"}, r.latencies, 0.99)
 		if len(r.stays) > 0 {
@@ -149,6 +161,30 @@ func (r *Result) page() report.Page {
 			"whose own wait is not in it: that is the publisher's rhythm.")
 	}
 	return p
+}
+
+// up says when the highest layer came again.
+func (l LineResult) up() string {
+	if l.UpSwitch < 0 {
+		return "never"
+	}
+	return seconds(l.UpSwitch)
+}
+
+// linesTable says how each receiver fared.
+func (r *Result) linesTable() report.Table {
+	t := report.Table{Title: "Receivers", Head: []string{"the line, while it is bad", "received then", "layer then", "longest gap", "packets lost", "top layer again after"}}
+	for _, l := range r.Lines {
+		t.Rows = append(t.Rows, []report.Cell{
+			{Text: l.Line},
+			{Text: fmt.Sprintf("%.2f Mbit/s", l.BitsBad/1e6)},
+			{Text: strconv.Itoa(l.LayerBad + 1)},
+			{Text: seconds(l.PictureGap)},
+			{Text: strconv.FormatUint(l.PacketsLost, 10)},
+			{Text: l.up()},
+		})
+	}
+	return t
 }
 
 // upper begins a sentence.

@@ -29,11 +29,7 @@ const (
 
 // run sends until the context ends. Publishers begin at different phases, so that their pictures do not all leave at once.
 func (p *publisher) run(ctx context.Context, phase time.Duration) error {
-	wait := time.NewTimer(phase)
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-	case <-ctx.Done():
+	if !wait(ctx, phase) {
 		return nil
 	}
 	failed := make(chan error, 2)
@@ -71,7 +67,7 @@ func (p *publisher) sound(ctx context.Context, out target.Outlet) error {
 		payload := make([]byte, audioPayload)
 		payload[0] = 0x78 // RFC 6716 §3.1: CELT, 20 ms
 		h := rtp.Header{Version: 2, PayloadType: soundType, SequenceNumber: seq, Timestamp: n * audioClock}
-		if err := p.write(ctx, out, &rtp.Packet{Payload: payload, Header: h}); err != nil {
+		if err := p.write(ctx, out, 0, &rtp.Packet{Payload: payload, Header: h}); err != nil {
 			return err
 		}
 		seq++
@@ -82,7 +78,7 @@ func (p *publisher) pictures(ctx context.Context, out target.Outlet) error {
 	frame := time.Second / time.Duration(p.load.fps)
 	tick := time.NewTicker(frame)
 	defer tick.Stop()
-	seq, key := uint16(0), true
+	seqs, key := make([]uint16, p.load.layers()), true
 	for n := uint32(0); ; n++ {
 		select {
 		case <-ctx.Done():
@@ -97,37 +93,49 @@ func (p *publisher) pictures(ctx context.Context, out target.Outlet) error {
 			key = true
 		default:
 		}
-		packets, size := cut(int(p.rate.Load()), p.load.fps)
-		gap := frame / 2 / time.Duration(packets)
-		for i := range packets {
-			if i > 0 && p.load.paced {
-				pause := time.NewTimer(gap)
-				select {
-				case <-pause.C:
-				case <-ctx.Done():
-					pause.Stop()
-					return nil
+		left := frame / 2 // for pacing
+		for layer := range seqs {
+			packets, size := cut(p.load.layer(int(p.rate.Load()), layer), p.load.fps)
+			gap := left / time.Duration(packets*(len(seqs)-layer))
+			for i := range packets {
+				if p.load.paced && (i > 0 || layer > 0) {
+					left -= gap
+					if !wait(ctx, gap) {
+						return nil
+					}
 				}
+				payload := make([]byte, size)
+				describe(payload, i == 0, key)
+				h := rtp.Header{
+					Version: 2, PayloadType: pictureType, Marker: i == packets-1, SequenceNumber: seqs[layer],
+					Timestamp: uint32(uint64(n) * videoClock / uint64(p.load.fps)),
+				}
+				if err := p.write(ctx, out, layer, &rtp.Packet{Payload: payload, Header: h}); err != nil {
+					return err
+				}
+				seqs[layer]++
 			}
-			payload := make([]byte, size)
-			describe(payload, i == 0, key)
-			h := rtp.Header{
-				Version: 2, PayloadType: pictureType, Marker: i == packets-1, SequenceNumber: seq,
-				Timestamp: uint32(uint64(n) * videoClock / uint64(p.load.fps)),
-			}
-			if err := p.write(ctx, out, &rtp.Packet{Payload: payload, Header: h}); err != nil {
-				return err
-			}
-			seq++
 		}
 		key = false
 	}
 }
 
-func (p *publisher) write(ctx context.Context, out target.Outlet, packet *rtp.Packet) error {
+// wait waits; false: the context has ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (p *publisher) write(ctx context.Context, out target.Outlet, layer int, packet *rtp.Packet) error {
 	number := p.left.number()
-	putStamp(packet.Payload, time.Now(), number)
-	if err := out.WriteLayer(0, packet); err != nil {
+	putStamp(packet.Payload, time.Now(), number, uint8(layer))
+	if err := out.WriteLayer(layer, packet); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -15,6 +15,7 @@ type receiver struct {
 	began time.Time
 	turns *sink.Turns
 	left  *departures
+	line  *line // that it is behind; nil: none
 
 	mu        sync.Mutex
 	measuring bool
@@ -26,18 +27,26 @@ type receiver struct {
 // opened takes what pion has decrypted: the samples, for their time stamps, and repairs.
 func (r *receiver) opened(p target.Packet) {
 	at, ok := r.seat.Receiving().Opened(p.SSRC, p.SequenceNumber, p.Repaired, p.Arrived.UnixNano())
-	sent, number, stamped := stamp(p.Payload)
+	said, stamped := stamp(p.Payload)
+	if r.line != nil && stamped && p.PayloadType != soundType {
+		when := at
+		if !ok {
+			when = p.Arrived.UnixNano()
+		}
+		r.line.take(p.Packet, when, said.layer)
+	}
 	if !ok || !stamped {
 		return
 	}
-	left, known := r.left.of(number)
+	sent := said.at
+	left, known := r.left.of(said.number)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.measuring {
 		return
 	}
 	r.latencies = append(r.latencies, float64(at-sent)/1e9)
-	if known {
+	if known && r.line == nil { // a line is no server
 		r.stays = append(r.stays, float64(at-left)/1e9)
 		if p.PayloadType == soundType {
 			r.sounds = append(r.sounds, float64(at-left)/1e9)

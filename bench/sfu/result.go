@@ -67,9 +67,12 @@ type Result struct {
 	FirstPictureP50 float64 `json:"first_picture_seconds_p50"` // to the first packet of a key frame
 	FirstPictureP99 float64 `json:"first_picture_seconds_p99"`
 
+	Lines []LineResult `json:"lines,omitempty"` // of receivers behind lines that change
+
 	// For the report.
 	load                                                      load
 	latencies, stays, sounds, joins, pictures, shares, others quantile.Samples
+	lines                                                     []*line
 	timeline                                                  []moment
 }
 

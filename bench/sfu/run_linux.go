@@ -47,6 +47,7 @@ type run struct {
 	publishers []*publisher
 	apart      *publishers        // in a process of their own; nil: there is none
 	waiting    []*receiver        // who publish, and will receive
+	lines      []*line            // of the receivers, in their order
 	stop       context.CancelFunc // of everything in work
 	work       sync.WaitGroup
 	failed     chan error
@@ -63,7 +64,7 @@ func measure(ctx context.Context, l load, s subject, tell func(format string, ar
 	if err != nil {
 		return nil, err
 	}
-	r.pool = sink.NewPool()
+	r.pool = sink.NewPool(l.sampled())
 	var working context.Context
 	working, r.stop = context.WithCancel(ctx)
 	defer func() { err = errors.Join(err, r.close()) }()
@@ -128,6 +129,9 @@ func (r *run) leave() {
 		leaving.Go(func() { _ = s.Close() })
 	}
 	leaving.Wait()
+	for _, l := range r.lines {
+		_ = l.close() // its sockets are all that it has
+	}
 	r.pool.Close()
 }
 
@@ -171,7 +175,13 @@ func (r *run) seat(ctx context.Context, at target.Room, local netip.Addr, name s
 	number := uint32(0)
 	cfg := target.SeatConfig{
 		Name: name, Publish: publish, Profile: r.load.profile(),
-		Open: func() (*sink.Sink, error) { return r.pool.Open(local, atomic.AddUint32(&number, 1)) },
+		Open: func() (*sink.Sink, error) {
+			k, err := r.pool.Open(local, atomic.AddUint32(&number, 1))
+			if err == nil && v != nil && v.line != nil {
+				k.Via(v.line.open)
+			}
+			return k, err
+		},
 	}
 	if v != nil {
 		cfg.Opened, cfg.Turns = v.opened, v.turns
@@ -235,6 +245,7 @@ func (r *run) occupy(ctx, working context.Context, at target.Room, local netip.A
 type arrival struct {
 	name string
 	room target.Room
+	line *line
 	v    *receiver // who publishes already; nil: a new seat
 }
 
@@ -245,7 +256,12 @@ func (r *run) arrivals() []arrival {
 		list = append(list, arrival{name: "publisher", v: v})
 	}
 	for n := range r.load.rooms * r.load.receivers {
-		list = append(list, arrival{name: fmt.Sprintf("Receiver %d", n+1), room: r.rooms[n%len(r.rooms)]})
+		a := arrival{name: fmt.Sprintf("Receiver %d", n+1), room: r.rooms[n%len(r.rooms)]}
+		if r.load.lines {
+			a.line = &line{kind: lines[n%len(lines)], seed: uint64(n) + 1}
+			r.lines = append(r.lines, a.line)
+		}
+		list = append(list, a)
 	}
 	return list
 }
@@ -299,7 +315,7 @@ func (r *run) receive(ctx context.Context, result *Result) error {
 func (r *run) arrive(ctx context.Context, a arrival) (err error) {
 	v := a.v
 	if v == nil {
-		v = &receiver{began: time.Now(), turns: sink.NewTurns(), left: &r.left}
+		v = &receiver{began: time.Now(), turns: sink.NewTurns(), left: &r.left, line: a.line}
 		if v.seat, err = r.seat(ctx, a.room, r.server.Local(), a.name, target.Media{}, v); err != nil {
 			return err
 		}

@@ -39,6 +39,11 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 		return err
 	}
 	begin := time.Now()
+	for _, l := range r.lines {
+		if err := l.begin(begin, r.load.duration); err != nil {
+			return err
+		}
+	}
 	first := r.totals()
 	if err := r.look(result, begin, first); err != nil {
 		return err
@@ -75,6 +80,9 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 	for i, v := range r.present() {
 		missing := v.seat.Receiving().Lost(first.each[i], last.each[i])
 		lost += missing
+		if v.line != nil {
+			v.line.lost = missing
+		}
 		if missing == 0 {
 			result.ReceiversWhole++
 		}
@@ -87,6 +95,10 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 			r.tell("receiver %d: %d datagrams came too fast to be opened", i+1, n)
 		}
 	}
+	for _, l := range r.lines {
+		result.Lines = append(result.Lines, l.result())
+	}
+	result.lines = r.lines
 	result.fill(first, last, lost, loadAfter.CPU()-loadBefore.CPU())
 	if r.load.idle {
 		return nil

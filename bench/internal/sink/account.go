@@ -7,7 +7,7 @@ import (
 	"github.com/sotto-edge/sotto/sfu/rtcp"
 )
 
-// SampleEvery is how many packets of a stream go by for one that is opened.
+// SampleEvery is how many packets of a stream go by for one that is opened, where every packet need not be.
 const SampleEvery = 50
 
 // Layout says what the numbers in clear headers mean, as negotiated with the server. A zero is a thing that is not negotiated.
@@ -21,6 +21,7 @@ type Layout struct {
 // for again, and what to tell the server. It is not for use by several goroutines at once.
 type account struct {
 	own    uint32 // SSRC of what it reports as
+	every  uint16 // packets go by for one that is opened
 	layout Layout
 
 	streams []*stream // in the order of their first packets
@@ -98,10 +99,10 @@ func (a *account) take(b []byte, at int64) (on bool) {
 	}
 	a.packets++
 	a.bytes += uint64(len(b))
-	if h.SequenceNumber%SampleEvery != 0 {
+	if h.SequenceNumber%a.every != 0 {
 		return false
 	}
-	s.sampled[int(h.SequenceNumber/SampleEvery)%len(s.sampled)] = sample{h.SequenceNumber, at}
+	s.sampled[int(h.SequenceNumber/a.every)%len(s.sampled)] = sample{h.SequenceNumber, at}
 	return true
 }
 
@@ -127,7 +128,7 @@ func (a *account) arrival(ssrc uint32, seq uint16) (int64, bool) {
 	if s == nil {
 		return 0, false
 	}
-	v := s.sampled[int(seq/SampleEvery)%len(s.sampled)]
+	v := s.sampled[int(seq/a.every)%len(s.sampled)]
 	return v.at, v.seq == seq && v.at != 0
 }
 

@@ -33,7 +33,7 @@ func packet(t testing.TB, ssrc uint32, pt uint8, seq uint16, transport uint16) [
 
 // Every number counts once; what is missing is asked for, and counts as lost until it comes by whatever way.
 func TestAccount(t *testing.T) {
-	a := &account{own: 7, layout: sotto}
+	a := &account{own: 7, layout: sotto, every: SampleEvery}
 	handed := 0
 	from := map[uint32]int64{}
 	for i := range 1000 {
@@ -110,7 +110,7 @@ func TestAccount(t *testing.T) {
 
 // A stream that begins within the measure counts from its first packet; one that is not known has lost nothing.
 func TestAccountBegins(t *testing.T) {
-	a := &account{layout: sotto}
+	a := &account{layout: sotto, every: SampleEvery}
 	from := a.highest()
 	for _, seq := range []uint16{10, 11, 13} {
 		a.take(packet(t, picture, 96, seq, seq), ms)
@@ -123,7 +123,7 @@ func TestAccountBegins(t *testing.T) {
 
 // What the server hears is what browsers would tell it.
 func TestAccountReports(t *testing.T) {
-	a := &account{own: 7, layout: sotto}
+	a := &account{own: 7, layout: sotto, every: SampleEvery}
 	for i := range 100 {
 		if i != 50 {
 			a.take(packet(t, picture, 96, uint16(i), uint16(i)), int64(i+1)*10*ms)
@@ -156,7 +156,7 @@ func TestAccountReports(t *testing.T) {
 
 // What is not media passes on untouched.
 func TestAccountPasses(t *testing.T) {
-	a := &account{layout: sotto}
+	a := &account{layout: sotto, every: SampleEvery}
 	for name, b := range map[string][]byte{
 		"STUN":       {0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0},
 		"DTLS":       {22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0},
@@ -190,7 +190,7 @@ func FuzzAccount(f *testing.F) {
 	f.Add(packet(f, voice, 111, 65535, 1), packet(f, voice, 111, 0, 2))
 	f.Add([]byte{0x80}, []byte{0x90, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xbe, 0xde, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, x, y []byte) {
-		a := &account{layout: sotto}
+		a := &account{layout: sotto, every: SampleEvery}
 		from := a.highest()
 		for i, b := range [][]byte{x, y, x, y} {
 			a.take(b, int64(i)*ms)

@@ -37,7 +37,7 @@ func (s *Pool) Loopback(local netip.Addr) (time.Duration, error) {
 	binary.BigEndian.PutUint32(b[8:], ssrc)
 	took := make([]time.Duration, loopbackPackets)
 	for i := range took {
-		seq := uint16(i * SampleEvery)
+		seq := uint16(i * int(s.every))
 		binary.BigEndian.PutUint16(b[2:], seq)
 		if _, err := from.WriteToAddrPort(b, to.addr.AddrPort()); err != nil {
 			return 0, err

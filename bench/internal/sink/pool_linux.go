@@ -26,6 +26,7 @@ const (
 // milliseconds, so that the server's sendmmsg does not pay for waking anybody: on loopback the sender's system time includes what the
 // receiver's wake-up costs, which no network card would make it pay. Arrival is the kernel's time stamp, and does not suffer.
 type Pool struct {
+	every uint16 // packets of a stream go by for one that is opened
 	quiet atomic.Bool
 	ended atomic.Bool
 	work  sync.WaitGroup
@@ -47,9 +48,9 @@ type message struct {
 	_      [4]byte
 }
 
-// NewPool returns a pool without sockets. Close ends it.
-func NewPool() *Pool {
-	s := &Pool{buffer: make([]byte, sinkBatch*sinkDatagram)}
+// NewPool returns a pool without sockets, of which one packet in so many is opened: SampleEvery, or 1 for all. Close ends it.
+func NewPool(every uint16) *Pool {
+	s := &Pool{every: every, buffer: make([]byte, sinkBatch*sinkDatagram)}
 	for i := range s.messages {
 		s.vectors[i].Base = &s.buffer[i*sinkDatagram]
 		s.vectors[i].SetLen(sinkDatagram)

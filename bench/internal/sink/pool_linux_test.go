@@ -10,7 +10,7 @@ var local = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // The time over loopback is that of two sockets, and is no second.
 func TestLoopback(t *testing.T) {
-	p := NewPool()
+	p := NewPool(SampleEvery)
 	defer p.Close()
 	if took, err := p.Loopback(local); err != nil || took <= 0 || took > time.Second {
 		t.Errorf("%s, %v", took, err)
@@ -19,7 +19,7 @@ func TestLoopback(t *testing.T) {
 
 // Media is accounted for and stays in the sink; the rest comes through, and nothing goes elsewhere than to the server.
 func TestSink(t *testing.T) {
-	p := NewPool()
+	p := NewPool(SampleEvery)
 	defer p.Close()
 	a, err := p.Open(local, 1)
 	if err != nil {
@@ -33,18 +33,25 @@ func TestSink(t *testing.T) {
 	if n, err := a.WriteToAddrPort([]byte{0, 1}, to); n != 2 || err != nil {
 		t.Errorf("before it is connected: %d, %v", n, err)
 	}
-	if err := a.Connect(to, sotto); err != nil {
+	elsewhere := netip.AddrPortFrom(local, 9)
+	a.Via(func(server netip.AddrPort) (netip.AddrPort, error) {
+		if server != elsewhere {
+			t.Errorf("the server is at %s", server)
+		}
+		return to, nil
+	})
+	if err := a.Connect(elsewhere, sotto); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Connect(a.addr.AddrPort(), sotto); err != nil {
 		t.Fatal(err)
 	}
 	for seq := range uint16(100) {
-		if _, err := a.WriteToAddrPort(packet(t, picture, 96, seq, seq), to); err != nil {
+		if _, err := a.WriteToAddrPort(packet(t, picture, 96, seq, seq), elsewhere); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := a.WriteToAddrPort([]byte{0, 9, 9}, to); err != nil {
+	if _, err := a.WriteToAddrPort([]byte{0, 9, 9}, elsewhere); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, 1500)

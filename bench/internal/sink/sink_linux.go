@@ -27,6 +27,7 @@ type Sink struct {
 	mu      sync.Mutex // of what follows
 	fd      int        // -1: closed
 	server  netip.AddrPort
+	via     func(server netip.AddrPort) (netip.AddrPort, error)
 	turns   *Turns
 	account account
 }
@@ -37,7 +38,7 @@ func (s *Pool) Open(local netip.Addr, own uint32) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: socket: %w", err)
 	}
-	k := &Sink{pool: s, in: make(chan []byte, sinkQueue), ended: make(chan struct{}), fd: fd, account: account{own: own}}
+	k := &Sink{pool: s, in: make(chan []byte, sinkQueue), ended: make(chan struct{}), fd: fd, account: account{own: own, every: s.every}}
 	if err := k.setUp(local); err != nil {
 		return nil, errors.Join(fmt.Errorf("bench: socket: %w", err), unix.Close(fd))
 	}
@@ -76,11 +77,25 @@ func (k *Sink) Connect(server netip.AddrPort, l Layout) error {
 	if k.fd < 0 {
 		return net.ErrClosed
 	}
-	if err := unix.Connect(k.fd, &unix.SockaddrInet4{Addr: server.Addr().As4(), Port: int(server.Port())}); err != nil {
-		return fmt.Errorf("bench: connect to %s: %w", server, err)
+	to := server
+	if k.via != nil {
+		var err error
+		if to, err = k.via(server); err != nil {
+			return err
+		}
+	}
+	if err := unix.Connect(k.fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
+		return fmt.Errorf("bench: connect to %s: %w", to, err)
 	}
 	k.server, k.account.layout = server, l
 	return nil
+}
+
+// Via has the socket reach the server through something else, which nobody behind it notices. It is for before Connect.
+func (k *Sink) Via(find func(server netip.AddrPort) (netip.AddrPort, error)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.via = find
 }
 
 // Watch counts the datagrams of a join by whose turn it was, until the first of media.
