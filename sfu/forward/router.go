@@ -34,7 +34,7 @@ const (
 	keyPatience      = 3 * second         // a leg that waits for a key frame starts without one after this
 	keyWish          = 3 * second         // a wish for a key frame is repeated for so long, unless it is renewed
 	resendInterval   = 20 * millisecond   // a packet is not retransmitted twice in this time, if the round trip is unknown
-	quantum          = 5 * millisecond    // the packets of a picture wait for each other so long at most
+	quantum          = 2 * millisecond    // the packets of a picture wait for each other so long at most
 )
 
 // Observer hears of what the owner of a Router cannot see from its own calls. It is called on the shard's thread and must not
@@ -213,6 +213,7 @@ func (l *Layer) take(b *pktbuf.Buf, h *rtp.Header, ext int64, codec rtp.Codec, l
 		l.nack.Received(ext, now)
 		l.ring.Put(ext, b, now)
 	}
+	l.pace(h.Timestamp, now)
 	if len(l.pending) == 0 {
 		l.since, l.urgent = now, false
 	}
@@ -234,8 +235,8 @@ func (l *Layer) take(b *pktbuf.Buf, h *rtp.Header, ext int64, codec rtp.Codec, l
 }
 
 // Flush forwards what has come, leg by leg, so that what goes to one address leaves as one run. The packets of a picture wait for
-// its last one, at most for a quantum: senders pace them, and a datagram that leaves with others costs a fraction of one that
-// leaves alone. Sound never waits.
+// its last one, at most for a quantum, where they come close behind each other: a datagram that leaves with others costs a fraction
+// of one that leaves alone. Sound never waits.
 func (r *Router) Flush(now int64) {
 	r.heldTo = math.MaxInt64
 	kept := r.dirty[:0]

@@ -264,6 +264,9 @@ type Layer struct {
 	dirty     bool     // it is in the router's list of layers with such
 	urgent    bool     // one of them is late already
 	since     int64    // when the first of them came
+	gap       int64    // time between the packets of a picture, smoothed
+	paceAt    int64    // when the last packet came
+	paceTS    uint32   // its timestamp
 
 	keyWanted bool
 	keyUntil  int64 // when the wish is given up
@@ -323,9 +326,17 @@ func (l *Layer) ended() {
 	}
 }
 
-// unfinished says whether the picture at hand is worth waiting for.
+// pace learns how close the packets of a picture come behind each other.
+func (l *Layer) pace(ts uint32, now int64) {
+	if ts == l.paceTS && l.paceAt != 0 {
+		l.gap += (now - l.paceAt - l.gap) / 8
+	}
+	l.paceTS, l.paceAt = ts, now
+}
+
+// unfinished says whether the picture at hand is worth waiting for: its last packet is to come soon.
 func (l *Layer) unfinished(now int64) bool {
-	if l.track.kind != rtp.KindVideo || l.urgent || len(l.pending) == 0 || now-l.since >= quantum {
+	if l.track.kind != rtp.KindVideo || l.urgent || len(l.pending) == 0 || now-l.since >= quantum || l.gap > quantum/2 {
 		return false
 	}
 	return !l.pending[len(l.pending)-1].h.Marker
