@@ -19,6 +19,7 @@ type simFrame struct {
 	sid, tid uint8
 	key      bool // its picture is a key picture
 	sync     bool
+	fresh    bool  // refers to the spatial layer below only, as all higher ones of the picture
 	refs     []int // uids
 	number   uint16
 	fdiffs   []int
@@ -50,6 +51,7 @@ type publisher struct {
 	highFirst  bool // order of decode targets
 	custom     bool // some frames do without their template
 	off        int  // spatial layers that are switched off
+	refresh    bool // the next base picture refreshes the upper spatial layers from the lowest, see LRR
 
 	r        *rand.Rand
 	frames   *[]*simFrame
@@ -108,8 +110,12 @@ func (p *publisher) next(key bool) []*simPacket {
 	var out []*simPacket
 	top := p.spatial - p.off
 	var below *simFrame
+	fresh := p.refresh && !key && p.tid(0) == 0
+	if fresh {
+		p.refresh = false
+	}
 	for sid := range top {
-		f := p.encode(sid, key, below)
+		f := p.encode(sid, key, fresh, below)
 		below = f
 		n := 1 + p.r.IntN(3)
 		for i := range n {
@@ -128,12 +134,12 @@ func (p *publisher) next(key bool) []*simPacket {
 }
 
 // encode makes the frame of one spatial layer.
-func (p *publisher) encode(sid int, key bool, below *simFrame) *simFrame {
+func (p *publisher) encode(sid int, key, fresh bool, below *simFrame) *simFrame {
 	p.number++
-	f := &simFrame{uid: len(*p.frames), stream: p.stream, picture: p.count, sid: uint8(sid), tid: p.tid(sid), key: key, number: p.number}
+	f := &simFrame{uid: len(*p.frames), stream: p.stream, picture: p.count, sid: uint8(sid), tid: p.tid(sid), key: key, fresh: fresh && sid > 0, number: p.number}
 	*p.frames = append(*p.frames, f)
 	var refs []*simFrame
-	if !key {
+	if !key && !f.fresh {
 		last := &p.lastOf[sid]
 		switch {
 		case p.codec == rtp.VP8 && !p.descriptor: // what a receiver takes a frame to need
@@ -153,7 +159,7 @@ func (p *publisher) encode(sid int, key bool, below *simFrame) *simFrame {
 			refs = append(refs, last[0])
 		}
 	}
-	if below != nil && (key || !p.kSVC) {
+	if below != nil && (key || f.fresh || !p.kSVC) {
 		refs = append(refs, below)
 	}
 	for _, ref := range refs {
@@ -165,6 +171,9 @@ func (p *publisher) encode(sid int, key bool, below *simFrame) *simFrame {
 		diff := 0
 		if p.chain[c] != nil {
 			diff = int(f.number - p.chain[c].number)
+		}
+		if f.fresh && sid == 1 && c >= sid {
+			diff = 0 // the upper layers need nothing of before
 		}
 		f.chains = append(f.chains, diff)
 	}
@@ -189,7 +198,7 @@ func (p *publisher) indication(f *simFrame, s, t uint8) uint8 {
 	switch {
 	case s < f.sid || t < f.tid:
 		return dtiNotPresent
-	case f.key:
+	case f.key, f.fresh:
 		return dtiSwitch
 	case p.kSVC && s > f.sid:
 		return dtiNotPresent
@@ -235,7 +244,7 @@ func (p *publisher) payload(f *simFrame, i, n int) []byte {
 
 func (p *publisher) vp9(f *simFrame, i, n int) []byte {
 	first := byte(0xa0)
-	if !f.key {
+	if !f.key && !f.fresh {
 		first |= 0x40
 	}
 	if p.flexible {
@@ -264,7 +273,7 @@ func (p *publisher) vp9(f *simFrame, i, n int) []byte {
 	b := []byte{first, 0x80 | byte(p.pid>>8), byte(p.pid), layer}
 	if !p.flexible {
 		b = append(b, p.tl0)
-	} else if !f.key {
+	} else if !f.key && !f.fresh {
 		back := f.picture - (*p.frames)[f.refs[0]].picture
 		b = append(b, byte(back)<<1)
 	}

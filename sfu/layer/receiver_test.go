@@ -349,6 +349,8 @@ type modelStructure struct {
 	sid, tid                []int
 	fdiffs                  [][]int
 	dti                     [][]int
+	chain                   []int   // that protects the decode target
+	cdiffs                  [][]int // by template and chain
 	active                  int
 }
 
@@ -415,9 +417,15 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 		}
 		if st.chains = ns(st.targets + 1); st.chains > 0 {
 			for range st.targets {
-				ns(st.chains)
+				st.chain = append(st.chain, ns(st.chains))
 			}
-			f(4 * st.chains * len(st.sid))
+			for range st.sid {
+				var diffs []int
+				for range st.chains {
+					diffs = append(diffs, f(4))
+				}
+				st.cdiffs = append(st.cdiffs, diffs)
+			}
 		}
 		if f(1) == 1 {
 			for range st.sid[len(st.sid)-1] + 1 {
@@ -449,8 +457,12 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 			diffs = append(diffs, f(4*n)+1)
 		}
 	}
+	cdiffs := st.cdiffs[i]
 	if flags[4] == 1 {
-		f(8 * st.chains)
+		cdiffs = nil
+		for range st.chains {
+			cdiffs = append(cdiffs, f(8))
+		}
 	}
 	if pad := 8*len(b) - at; pad < 0 || pad > 7 {
 		r.t.Errorf("descriptor %x: %d bits left over", b, pad)
@@ -488,6 +500,12 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 	}
 	if !part && !r.late {
 		r.t.Errorf("frame %d (S%dT%d): in none of the active decode targets %b, indications %v", a.f.uid, a.f.sid, a.f.tid, st.active, dti)
+	}
+	for d, c := range st.chain { // appendix A.6: what the active decode targets rest on is there
+		diff := int64(cdiffs[c])
+		if _, ok := r.ids[a.id-diff]; st.active>>d&1 == 1 && diff > 0 && !ok && !r.late {
+			r.t.Errorf("frame %d (S%dT%d): chain %d, of active decode target %d, is broken at %d", a.f.uid, a.f.sid, a.f.tid, c, d, a.id-diff)
+		}
 	}
 	a.described, a.refs = true, nil
 	for _, diff := range diffs {

@@ -286,8 +286,9 @@ func (s *Selector) choose(could uint64, in *Info) (rank uint8, ok bool) {
 		return 0, false
 	}
 	rank = top(set)
-	if to := s.layers(rank).Spatial; !anew && to < now.Spatial && !in.first && in.Spatial > to {
-		return 0, false // the last frame of the picture has gone out without a marker: the next one, then
+	to := s.layers(rank)
+	if !anew && !in.first && (to.Spatial < min(now.Spatial, in.Spatial) || to.Temporal < now.Temporal) {
+		return 0, false // some of the picture has gone out without a marker: the next one, then
 	}
 	return rank, anew || rank != s.now.rank
 }

@@ -26,8 +26,10 @@ type world struct {
 	sent          []sentPacket
 	begins        int
 	last          Target
-	partial       map[int]bool // pictures in which something was switched or is missing
-	changes       []change
+	partial       map[int]bool // see changed
+	changes       int
+	churn         bool   // key frames come more often than structures are remembered
+	midway        func() // called between the packets of a picture
 }
 
 type held struct {
@@ -41,12 +43,6 @@ type sentPacket struct {
 	payload []byte
 	dd      []byte
 	marker  bool
-}
-
-// change is when what is sent changed.
-type change struct {
-	picture int
-	to      Target
 }
 
 func newWorld(t testing.TB, seed uint64, pubs ...publisher) *world {
@@ -68,6 +64,10 @@ func (w *world) run(n int) {
 		for i, p := range w.pubs {
 			for _, pk := range p.next(w.keyAsked[i]) {
 				w.uplink(pk)
+				if w.midway != nil {
+					w.midway()
+					w.changed(pk)
+				}
 			}
 			w.keyAsked[i] = false
 		}
@@ -107,11 +107,7 @@ func (w *world) arrive(p *simPacket) {
 	w.t.Helper()
 	p.info = w.parsers[p.frame.stream].Parse(p.codec, p.dd, p.payload, p.marker)
 	v, st := w.sel.Select(p.frame.stream, &p.info)
-	if cur := w.sel.Current(); cur != w.last {
-		w.partial[w.ts(p)] = true
-		w.changes = append(w.changes, change{w.picture, cur})
-		w.last = cur
-	}
+	w.changed(p)
 	if v == Drop {
 		return
 	}
@@ -121,6 +117,20 @@ func (w *world) arrive(p *simPacket) {
 	s := w.rewrite(p, &p.info, st)
 	w.sent = append(w.sent, s)
 	w.recv.take(gotPacket{ts: w.ts(p), marker: s.marker, payload: s.payload, dd: s.dd, codec: p.codec})
+}
+
+// changed notes whether what is sent changed, and with it a picture that is not whole, or has got more after its marker: one in
+// which a stream begins, ends or goes up to another spatial layer.
+func (w *world) changed(p *simPacket) {
+	cur := w.sel.Current()
+	if cur == w.last {
+		return
+	}
+	if cur.Stream != w.last.Stream || cur.Spatial > w.last.Spatial {
+		w.partial[w.ts(p)] = true
+	}
+	w.changes++
+	w.last = cur
 }
 
 func (w *world) ts(p *simPacket) int { return p.frame.stream*1e6 + p.frame.picture }
@@ -150,7 +160,7 @@ func (w *world) rewrite(p *simPacket, in *Info, st Stamp) sentPacket {
 func (w *world) finish(stalled int) {
 	w.t.Helper()
 	w.deliver(1 << 30)
-	w.t.Logf("%d frames made, %d decoded, %d waiting, %d changes, %d begins", len(w.frames), len(w.recv.decoded), len(w.recv.waiting), len(w.changes), w.begins)
+	w.t.Logf("%d frames made, %d decoded, %d waiting, %d changes, %d begins", len(w.frames), len(w.recv.decoded), len(w.recv.waiting), w.changes, w.begins)
 	if n := len(w.recv.waiting); n > stalled {
 		a := w.recv.waiting[0]
 		w.t.Errorf("%d frames never decoded, the first is %d (stream %d, picture %d, S%dT%d), number %d, refers to %v", n, a.f.uid, a.f.stream, a.f.picture, a.f.sid, a.f.tid, a.id, a.refs)
@@ -163,6 +173,9 @@ func (w *world) again() {
 	w.t.Helper()
 	for _, s := range w.sent[max(0, len(w.sent)-40):] {
 		in := w.parsers[s.p.frame.stream].Peek(s.p.codec, s.p.dd, s.p.payload, s.p.marker)
+		if in.unknown && w.churn {
+			continue
+		}
 		got := w.rewrite(s.p, &in, s.stamp)
 		if !bytes.Equal(got.payload, s.payload) || !bytes.Equal(got.dd, s.dd) || got.marker != s.marker {
 			w.t.Fatalf("frame %d sent again: %x %x %v, first %x %x %v", s.p.frame.uid, got.payload, got.dd, got.marker, s.payload, s.dd, s.marker)
@@ -196,11 +209,15 @@ func TestSwitching(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			for seed := range uint64(20) {
 				w := newWorld(t, seed, k.pubs...)
+				w.churn = true
 				p := w.pubs[0]
-				for range 40 {
+				aim := func() {
 					w.sel.SetTarget(Target{
 						Stream: int8(w.r.IntN(len(k.pubs))), Spatial: uint8(w.r.IntN(p.spatial)), Temporal: uint8(w.r.IntN(p.temporal)),
 					})
+				}
+				for range 40 {
+					aim()
 					switch w.r.IntN(12) {
 					case 0:
 						w.sel.Reset()
@@ -208,8 +225,19 @@ func TestSwitching(t *testing.T) {
 						w.sel.SetTarget(None)
 					case 2:
 						w.sel.SetTarget(Target{Stream: int8(len(k.pubs) - 1), Spatial: Top, Temporal: Top})
+					case 3:
+						p.refresh = p.spatial > 1 && !p.kSVC
+						w.answer = false
 					}
 					w.run(1 + w.r.IntN(30))
+					w.answer = true
+					w.midway = func() {
+						if w.r.IntN(4) == 0 {
+							aim()
+						}
+					}
+					w.run(2)
+					w.midway = nil
 				}
 				w.finish(0)
 				w.recv.checkMarkers(func(ts int) bool { return w.partial[ts] })

@@ -96,6 +96,37 @@ func TestLatency(t *testing.T) {
 	}
 }
 
+// TestRefresh: an encoder refreshes the upper spatial layers without a key frame (appendix A.10.1.2), and a leg goes up there.
+func TestRefresh(t *testing.T) {
+	for _, k := range kinds {
+		if k.pubs[0].spatial < 2 || k.pubs[0].kSVC {
+			continue
+		}
+		t.Run(k.name, func(t *testing.T) {
+			for seed := range uint64(8) {
+				for _, temporal := range []uint8{0, 2} {
+					w := newWorld(t, seed, k.pubs...)
+					w.answer = false
+					w.keyAsked[0] = true
+					w.sel.SetTarget(Target{0, 0, temporal})
+					w.run(9 + int(seed))
+					w.sel.SetTarget(Target{0, 2, 2})
+					w.run(6)
+					if got := w.sel.Current().Spatial; got != 0 {
+						t.Fatalf("seed %d: sends S%d before the refresh", seed, got)
+					}
+					w.pubs[0].refresh = true
+					w.run(8)
+					if got, want := w.sel.Current(), (Target{0, 2, 2}); got != want {
+						t.Errorf("seed %d: sends %v after the refresh, want %v", seed, got, want)
+					}
+					w.finish(0)
+				}
+			}
+		})
+	}
+}
+
 // TestKSVCDownMeanwhile: until the key frame that a spatial down-switch needs, pictures are left out at once.
 func TestKSVCDownMeanwhile(t *testing.T) {
 	w := newWorld(t, 1, publisher{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, descriptor: true})
@@ -162,7 +193,11 @@ func TestRestart(t *testing.T) {
 					p.tl0 += 77
 					w.keyAsked[i] = true
 				}
-				before := len(w.recv.decoded)
+				before, highest := len(w.recv.decoded), w.recv.highest
+				w.run(1)
+				if jump := w.recv.highest - highest; jump > 16 {
+					t.Errorf("by %d: numbers jump by %d", by, jump)
+				}
 				w.run(50)
 				w.finish(0)
 				if n := len(w.recv.decoded) - before; n < 25 {
