@@ -47,6 +47,7 @@ type publisher struct {
 	kSVC       bool
 	shift      bool
 	flexible   bool // VP9
+	noUp       bool // VP9: U is never set
 	descriptor bool
 	highFirst  bool // order of decode targets
 	custom     bool // some frames do without their template
@@ -264,7 +265,7 @@ func (p *publisher) vp9(f *simFrame, i, n int) []byte {
 		first |= 0x01
 	}
 	layer := f.tid<<5 | f.sid<<1
-	if f.tid < 2 {
+	if f.tid < 2 && !p.noUp {
 		layer |= 0x10 // this pattern never looks back over a lower layer
 	}
 	if f.sid > 0 && (f.key || !p.kSVC) {

@@ -127,6 +127,27 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
+// TestRefreshAtLowRate: where nothing says that the lower spatial layers may be had at a higher rate, going up to another spatial
+// layer gives no higher rate either.
+func TestRefreshAtLowRate(t *testing.T) {
+	w := newWorld(t, 1, publisher{codec: rtp.VP9, spatial: 3, temporal: 3, flexible: true, noUp: true})
+	w.answer = false
+	w.keyAsked[0] = true
+	w.sel.SetTarget(Target{0, 0, 0})
+	w.run(9)
+	w.sel.SetTarget(Target{0, 2, 2})
+	w.pubs[0].refresh = true
+	w.run(8)
+	if got, want := w.sel.Current(), (Target{0, 2, 0}); got != want {
+		t.Errorf("sends %v, want %v", got, want)
+	}
+	w.run(400)
+	if _, ok := w.sel.NeedsKey(); !ok {
+		t.Error("waits for a switching point for ever")
+	}
+	w.finish(0)
+}
+
 // TestKSVCDownMeanwhile: until the key frame that a spatial down-switch needs, pictures are left out at once.
 func TestKSVCDownMeanwhile(t *testing.T) {
 	w := newWorld(t, 1, publisher{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, descriptor: true})
