@@ -89,7 +89,7 @@ func (r *run) publishApart(ctx context.Context, c *Command) error {
 		"-audio="+strconv.FormatBool(r.load.audio), "-paced="+strconv.FormatBool(r.load.paced),
 	)}
 	p.cmd.Stderr = os.Stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends with its standard input
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 )
 
@@ -54,6 +55,8 @@ func Enter() (done bool, err error) {
 }
 
 func again() error {
+	runtime.LockOSThread() // at the end of which the child would be ended (PR_SET_PDEATHSIG)
+	defer runtime.UnlockOSThread()
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("bench: find this program: %w", err)
