@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"log/slog"
 	"net"
 	"net/http/httptest"
@@ -32,6 +33,9 @@ import (
 
 // patience is how long a test waits for something before it fails. On a quiet machine everything takes milliseconds.
 const patience = 20 * time.Second
+
+// Meetings are spread over shards as far as they can be, so that nearly everything crosses.
+var shards = flag.Int("shards", 2, "shards of the node under test")
 
 // server is a whole appliance but for its command line: media, signaling and the front door, on loopback, over TLS.
 type server struct {
@@ -73,7 +77,7 @@ func startServer(log *slog.Logger, change func(*signaling.Config)) (*server, err
 		return nil, err
 	}
 	loopback := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
-	if s.node, err = sfu.NewNode(sfu.Config{Listen: loopback, Observer: s.svc}, log); err != nil {
+	if s.node, err = sfu.NewNode(sfu.Config{Listen: loopback, Observer: s.svc, Shards: *shards, Together: 1}, log); err != nil {
 		return nil, errors.Join(err, s.svc.Close())
 	}
 	media.Node = s.node

@@ -119,6 +119,7 @@ type publication struct {
 	live      bool
 	section   *section
 	media     *forward.Track // nil before the answer; what it does is its shard's
+	mirrors   map[*shard]*mirrored
 }
 
 func (c *conference) join(opts JoinOptions) (*endpoint, error) {
@@ -172,10 +173,7 @@ func (c *conference) unpublished(p *publication) {
 			showing = append(showing, e)
 		}
 	}
-	if t := p.media; t != nil {
-		p.media = nil
-		p.owner.shard.post(t.Close)
-	}
+	p.end()
 	for _, e := range showing {
 		e.bind()
 	}
@@ -327,20 +325,24 @@ func (n *Node) Conferences(ctx context.Context) ([]ConferenceInfo, error) {
 
 func (c *conference) info() (ConferenceInfo, error) {
 	info := ConferenceInfo{ID: c.id}
-	receivers := make(map[*publication]int)
-	for _, e := range c.endpoints {
-		for _, s := range e.sections {
-			if s.shows != nil {
-				receivers[s.shows]++
-			}
-		}
-	}
-	err := c.shards(func(_ *shard, es []*endpoint, _ int64) error {
+	elsewhere := make(map[TrackID]uint64) // packets that mirrors have sent
+	err := c.shards(func(s *shard, es []*endpoint, _ int64) error {
 		for _, e := range es {
-			info.Endpoints = append(info.Endpoints, e.info(receivers))
+			info.Endpoints = append(info.Endpoints, e.info())
+		}
+		for id, p := range c.publications {
+			if m := p.mirrors[s]; m != nil && m.mirror != nil {
+				_, _, sent := m.track.Stats()
+				elsewhere[id] += sent
+			}
 		}
 		return nil
 	})
+	for _, e := range info.Endpoints {
+		for i := range e.Tracks {
+			e.Tracks[i].Forwarded += elsewhere[e.Tracks[i].ID]
+		}
+	}
 	sort.Slice(info.Endpoints, func(i, j int) bool { return info.Endpoints[i].Participant < info.Endpoints[j].Participant })
 	return info, err
 }

@@ -171,14 +171,7 @@ func (e *Endpoint) SetMuted(ctx context.Context, id TrackID, muted bool) error {
 		if p == nil {
 			return ErrNotFound
 		}
-		p.muted = muted
-		if p.media == nil {
-			return nil
-		}
-		return e.shard.call(func(now int64) error {
-			p.media.SetMuted(muted, now)
-			return nil
-		})
+		return p.mute(muted)
 	})
 }
 
@@ -211,11 +204,12 @@ func (e *Endpoint) Close() error {
 
 // endpoint is the conference's, under its lock, but for what sess and peer do: that is for the thread of its shard.
 type endpoint struct {
-	conf  *conference
-	id    ParticipantID
-	shard *shard
-	sess  *transport.Session
-	peer  *forward.Peer
+	conf    *conference
+	id      ParticipantID
+	shard   *shard
+	session transport.SessionID
+	sess    *transport.Session
+	peer    *forward.Peer
 
 	state     State
 	closed    bool
@@ -261,13 +255,14 @@ func (e *endpoint) begin(opts JoinOptions) error {
 			return err
 		}
 	}
+	e.session = transport.SessionID(random64())
 	if err := e.conf.node.place(e); err != nil {
 		return err
 	}
 	legs := append(e.newSlots(Audio, slotPool), e.newSlots(Video, slotPool)...)
-	id, ssrc := transport.SessionID(random64()), e.newSSRC()
+	ssrc := e.newSSRC()
 	err := e.shard.call(func(now int64) error {
-		sess, err := e.shard.mux.Open(id, now)
+		sess, err := e.shard.mux.Open(e.session, now)
 		if err != nil {
 			return fmt.Errorf("sfu: %w", err)
 		}
@@ -289,6 +284,12 @@ func (e *endpoint) close() {
 	e.closed = true
 	e.conf.remove(e)
 	e.own = nil
+	for _, s := range e.sections {
+		if s.shows != nil {
+			s.shows.leave(e.shard)
+			s.shows = nil
+		}
+	}
 	e.shard.post(func(now int64) {
 		e.peer.Close(now)
 		e.sess.Close()
@@ -464,14 +465,18 @@ func (s *section) takes(c rtp.Codec) bool {
 
 // show lets slot s show p; nil frees it.
 func (e *endpoint) show(s *section, p *publication) {
+	was := s.shows
 	s.shows = p
 	var t *forward.Track
 	if p != nil {
-		t = p.media
+		t = p.reach(e.shard).track
 	}
 	e.shard.post(func(now int64) { s.leg.Bind(t, now) })
 	if p != nil {
 		e.setView(s)
+	}
+	if was != nil {
+		was.leave(e.shard)
 	}
 }
 
@@ -517,12 +522,12 @@ func (e *endpoint) newSSRC() uint32 {
 }
 
 // info is called on the shard's thread, with the conference's lock held.
-func (e *endpoint) info(receivers map[*publication]int) EndpointInfo {
+func (e *endpoint) info() EndpointInfo {
 	info := EndpointInfo{Participant: e.id, State: e.state, RoundTripNS: e.peer.RoundTrip(), Cipher: e.sess.Cipher()}
 	for _, p := range e.own {
 		t := TrackInfo{ID: p.id, Source: p.source, Muted: p.muted}
 		if m := p.media; m != nil {
-			t.Codec, t.Live, t.Receivers = strings.ToLower(m.Codec().String()), m.Live(), receivers[p]
+			t.Codec, t.Live, t.Receivers = strings.ToLower(m.Codec().String()), m.Live(), p.receivers()
 			t.Packets, t.Bytes, t.Forwarded = m.Stats()
 			for _, l := range m.Layers() {
 				t.Layers = append(t.Layers, LayerInfo{RID: l.RID, Packets: l.Packets, Bytes: l.Bytes})

@@ -321,7 +321,7 @@ func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, er
 		}
 		for _, e := range es {
 			for _, p := range e.own {
-				if p.media != nil && p.media.Legs() > 0 {
+				if len(p.mirrors) > 0 {
 					p.media.RequestKey(now)
 				}
 			}
@@ -338,6 +338,9 @@ func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, er
 func (c *conference) restore(st *conferenceState, opts ImportOptions) error {
 	sessions := make(map[transport.SessionID]*endpoint)
 	old := c.endpoints
+	for _, p := range c.publications {
+		p.end()
+	}
 	err := c.shards(func(_ *shard, es []*endpoint, now int64) error {
 		for _, e := range es {
 			e.peer.Close(now)
@@ -364,8 +367,15 @@ func (c *conference) restore(st *conferenceState, opts ImportOptions) error {
 			return err
 		}
 	}
+	tracks := make(map[*publication]*forward.TrackState)
 	for i := range st.Endpoints {
-		if err := c.restoreSections(&st.Endpoints[i], opts); err != nil {
+		es := &st.Endpoints[i]
+		for j, p := range c.endpoints[es.ID].own {
+			tracks[p] = &es.Own[j].Track
+		}
+	}
+	for i := range st.Endpoints {
+		if err := c.restoreSections(&st.Endpoints[i], tracks, opts); err != nil {
 			return err
 		}
 	}
@@ -377,7 +387,7 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 		return ErrState
 	}
 	e := &endpoint{
-		conf: c, id: es.ID, state: es.State, speakerID: es.SpeakerID, number: es.Number,
+		conf: c, id: es.ID, session: es.Session, state: es.State, speakerID: es.SpeakerID, number: es.Number,
 		outstanding: es.Outstanding, dirty: es.Dirty, restart: es.Restart, offered: es.Offered, fingerprint: es.Certificate, wants: es.Wants,
 		ssrcs: make(map[uint32]bool),
 	}
@@ -460,7 +470,7 @@ func (e *endpoint) restore(es *endpointState, was *endpoint, opts ImportOptions,
 
 // restoreSections makes the sections of an endpoint, and its legs on the shard's thread. It leaves none when it fails: a section that
 // shows something has a leg, always.
-func (c *conference) restoreSections(es *endpointState, opts ImportOptions) error {
+func (c *conference) restoreSections(es *endpointState, tracks map[*publication]*forward.TrackState, opts ImportOptions) error {
 	e := c.endpoints[es.ID]
 	if es.Offered < 0 || es.Offered > len(es.Sections) {
 		return ErrState
@@ -473,9 +483,11 @@ func (c *conference) restoreSections(es *endpointState, opts ImportOptions) erro
 		}
 		sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed, later: x.Later, slot: x.Slot}
 		if x.Slot {
-			sec.shows = c.publications[x.Shows]
-			if sec.shows != nil && sec.shows.media == nil {
-				return ErrState
+			if p := c.publications[x.Shows]; p != nil {
+				if p.media == nil {
+					return ErrState
+				}
+				sec.shows = p
 			}
 			sec.ssrc, sec.rtx, sec.codecs = x.Leg.SSRC, x.Leg.RTX, x.Leg.Codecs
 		} else if x.Own >= 0 && x.Own < len(e.own) {
@@ -492,8 +504,12 @@ func (c *conference) restoreSections(es *endpointState, opts ImportOptions) erro
 		}
 	}
 	e.sections = sections
+	shown := make(map[*section]*mirrored)
 	for _, sec := range sections {
 		e.ssrcs[sec.ssrc], e.ssrcs[sec.rtx] = true, true
+		if sec.shows != nil {
+			shown[sec] = sec.shows.reach(e.shard)
+		}
 	}
 	return e.shard.call(func(now int64) error {
 		for i, sec := range e.sections {
@@ -501,8 +517,10 @@ func (c *conference) restoreSections(es *endpointState, opts ImportOptions) erro
 				continue
 			}
 			var t *forward.Track
-			if sec.shows != nil {
-				t = sec.shows.media
+			if m := shown[sec]; m != nil {
+				if t = m.track; m.mirror != nil {
+					m.mirror.Restore(*tracks[sec.shows])
+				}
 			}
 			sec.leg = e.peer.RestoreLeg(es.Sections[i].Leg, t, int64(opts.Skip), now)
 		}

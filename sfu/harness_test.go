@@ -2,13 +2,27 @@ package sfu_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sotto-edge/sotto/sfu"
 )
+
+// shards is what a Node of a test has. All tests run with one, and with three, over which conferences are spread as far as they go.
+var shards int
+
+func TestMain(m *testing.M) {
+	for _, shards = range []int{1, 3} {
+		if code := m.Run(); code != 0 {
+			fmt.Printf("with %d shards\n", shards)
+			os.Exit(code)
+		}
+	}
+}
 
 // patience is how long a test waits for what should take microseconds.
 const patience = 20 * time.Second
@@ -40,7 +54,7 @@ func start(t testing.TB, change ...func(*sfu.Config)) *fixture {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
 	f := &fixture{t: t, ctx: ctx, came: make(chan struct{}, 1)}
-	cfg := sfu.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"), Observer: f}
+	cfg := sfu.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"), Observer: f, Shards: shards, Together: 1}
 	for _, c := range change {
 		c(&cfg)
 	}

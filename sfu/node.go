@@ -21,11 +21,13 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/sotto-edge/sotto/internal/udp"
+	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/transport"
 	"github.com/sotto-edge/sotto/sfu/transport/handshake"
 )
@@ -67,6 +69,11 @@ type Config struct {
 	Secret transport.UfragKey
 	// Observer hears of what happens.
 	Observer Observer
+	// Shards is the number of threads that forward media, each with a socket on the one port; 0: one for each core.
+	Shards int
+	// Together is how many endpoints a conference has on one shard before it spreads over the others (0: 16). Packets that cross
+	// cost; so does a core that has too much.
+	Together int
 	// MaxSessions bounds the endpoints of the node (0: 4096), MaxEndpoints those of one conference (0: 500).
 	MaxSessions, MaxEndpoints int
 	// Buffers bounds the packet buffers of a shard (0: 65536, 128 MiB when all are in use).
@@ -83,6 +90,12 @@ func (c *Config) defaults() {
 	}
 	if c.Observer == nil {
 		c.Observer = nobody{}
+	}
+	if c.Shards <= 0 {
+		c.Shards = runtime.GOMAXPROCS(0)
+	}
+	if c.Together == 0 {
+		c.Together = 16
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 4096
@@ -110,12 +123,17 @@ type Node struct {
 	fingerprint Fingerprint // of the certificate of every shard
 	epoch       time.Time   // zero of the packet clock, which all shards share
 
+	places  directory
 	mail    mailbox[Event]
 	notices mailbox[notice]
 
 	mu          sync.Mutex // taken under a conference's lock, never the other way round
 	conferences map[string]*conference
 	sessions    int
+	loads       []load
+	sampled     []int64 // how long each shard had worked …
+	sampledAt   int64   // … at this time
+	placement   Placement
 	closed      bool
 
 	closeOnce sync.Once
@@ -130,6 +148,7 @@ func NewNode(cfg Config, log *slog.Logger) (*Node, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, log: log, epoch: time.Now(), conferences: make(map[string]*conference)}
+	n.places.init()
 	n.mail.init()
 	n.notices.init()
 	if err := n.start(); err != nil {
@@ -141,15 +160,22 @@ func NewNode(cfg Config, log *slog.Logger) (*Node, error) {
 
 // start opens the port and makes the shards, and only then starts what runs.
 func (n *Node) start() error {
-	sock, err := udp.Listen(udp.Config{
-		Listen: n.cfg.Listen, ReceiveBuffer: n.cfg.ReceiveBuffer, SendBuffer: n.cfg.SendBuffer, NoGSO: n.cfg.NoGSO, NoGRO: n.cfg.NoGRO,
-	})
-	if err != nil {
+	if err := n.listenUDP(); err != nil {
 		return fmt.Errorf("sfu: open the media port: %w", err)
 	}
-	s := &shard{node: n, sock: sock}
-	n.shards = append(n.shards, s)
-	cands, err := candidates(&n.cfg, sock.LocalAddr())
+	n.loads, n.sampled = make([]load, len(n.shards)), make([]int64, len(n.shards))
+	for _, s := range n.shards {
+		s.in, s.out = make([]*forward.Link, len(n.shards)), make([]*forward.Link, len(n.shards))
+	}
+	for i, s := range n.shards {
+		for j, to := range n.shards {
+			if i != j {
+				l := forward.NewLink(max(minLink, linkRoom/(len(n.shards)-1)))
+				s.out[j], to.in[i] = l, l
+			}
+		}
+	}
+	cands, err := candidates(&n.cfg, n.LocalAddr())
 	if err != nil {
 		return err
 	}
@@ -179,7 +205,39 @@ func (n *Node) start() error {
 	go n.listen()
 	for _, s := range n.shards {
 		n.threads.Add(1)
+		s.born = n.now()
 		go s.run()
+	}
+	return nil
+}
+
+// Room for what crosses, in parcels of 2 KiB: as much as one shard is sent in some tens of milliseconds, in links from all others.
+const (
+	linkRoom = 1024
+	minLink  = 64
+)
+
+// listenUDP opens a socket for each shard, all on the one port. Where the system does not spread what comes over several, there is
+// one shard.
+func (n *Node) listenUDP() error {
+	cfg := udp.Config{
+		Listen: n.cfg.Listen, ReceiveBuffer: n.cfg.ReceiveBuffer, SendBuffer: n.cfg.SendBuffer, NoGSO: n.cfg.NoGSO, NoGRO: n.cfg.NoGRO,
+		ReusePort: n.cfg.Shards > 1, First: true,
+	}
+	for i := range n.cfg.Shards {
+		sock, err := udp.Listen(cfg)
+		if i == 0 && errors.Is(err, errors.ErrUnsupported) {
+			cfg.ReusePort, n.cfg.Shards = false, 1
+			sock, err = udp.Listen(cfg)
+		}
+		if err != nil {
+			return err
+		}
+		n.shards = append(n.shards, &shard{node: n, index: i, sock: sock})
+		if i == n.cfg.Shards-1 {
+			break
+		}
+		cfg.Listen, cfg.First = netip.AddrPortFrom(cfg.Listen.Addr(), sock.LocalAddr().Port()), false
 	}
 	return nil
 }

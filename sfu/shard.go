@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"math"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -20,9 +21,16 @@ import (
 // shard is one locked thread with its socket and everything that packets on it touch. Its fields below the queue belong to that
 // thread; the rest of the program reaches them by post, call and do.
 type shard struct {
-	node *Node
-	sock *udp.Socket
-	dtls *handshake.Pool
+	node  *Node
+	index int
+	sock  *udp.Socket
+	dtls  *handshake.Pool
+	// Links to and from the other shards, by their index; nil at its own.
+	out, in []*forward.Link
+
+	asleep atomic.Int64 // since when it waits, 0: it does not
+	waited atomic.Int64 // how long it has waited, all in all
+	born   int64
 
 	mu      sync.Mutex
 	queue   []func(now int64)
@@ -39,40 +47,99 @@ type shard struct {
 func (s *shard) open(cands []transport.Candidate, cert tls.Certificate) error {
 	cfg := &s.node.cfg
 	s.pool = pktbuf.NewPool(cfg.Buffers)
-	s.router = forward.New(forward.Config{Observer: s})
+	s.router = forward.New(forward.Config{Observer: s, Pool: s.pool})
 	var err error
 	if s.dtls, err = handshake.NewPool(handshake.Config{Post: s.reply, Certificate: cert}); err != nil {
 		return err
 	}
-	s.mux, err = transport.NewMux(transport.Config{
+	tc := transport.Config{
 		Node: cfg.NodeID, Secret: cfg.Secret, Candidates: cands, Pool: s.pool, MaxSessions: cfg.MaxSessions, Rand: rand.Reader,
-	}, s.sock, s.router, s.dtls)
+	}
+	if len(s.node.shards) > 1 {
+		tc.Neighbours = &neighbours{shard: s, known: make(map[netip.AddrPort]*shard)}
+	}
+	s.mux, err = transport.NewMux(tc, s.sock, s.router, s.dtls)
 	return err
 }
 
-// run is the shard's thread: a batch in, everything it causes out, then the timers, then sleep until there is more.
+// batchSize is how many datagrams, and how many parcels of each other shard, are taken in before what they cause goes out.
+const batchSize = 64
+
+// run is the shard's thread: a batch in, from the network and from other shards, what is for those handed over at once, everything
+// else that it causes out, then the timers, then sleep until there is more.
 func (s *shard) run() {
 	defer s.node.threads.Done()
 	runtime.LockOSThread()
-	batch := make([]udp.Datagram, 64)
+	batch := make([]udp.Datagram, batchSize)
+	slept := int64(0) // when, if it did since the last round
 	for {
 		n := s.sock.Receive(batch)
 		now := s.node.now()
+		if slept != 0 {
+			s.asleep.Store(0)
+			s.waited.Add(now - slept)
+			slept = 0
+		}
 		if n > 0 {
 			s.mux.Receive(batch[:n], now)
+		}
+		for _, l := range s.in {
+			if l != nil {
+				n += l.Receive(s.router, s.mux, batchSize, now)
+			}
+		}
+		if n > 0 {
+			s.publish() // before this shard's own sending, so that others work beside it
 			s.router.Flush(now)
 		}
 		stop := s.commands(now)
 		s.timers(now)
+		s.publish()
 		s.sock.Flush()
 		if stop {
 			break
 		}
 		if n == 0 {
-			s.sock.Wait(s.sleep())
+			slept = s.wait()
 		}
 	}
 	_ = s.sock.Close()
+}
+
+// publish hands over what there is for other shards, and wakes those that sleep.
+func (s *shard) publish() {
+	for i, l := range s.out {
+		if l == nil || !l.Publish() {
+			continue
+		}
+		if to := s.node.shards[i]; to.asleep.Load() != 0 {
+			to.sock.Wake()
+		}
+	}
+}
+
+// wait sleeps until there is something to do, and returns since when. Who publishes looks at asleep afterwards, and here the links
+// are looked at after asleep is set: one of the two sees the other.
+func (s *shard) wait() int64 {
+	now := s.node.now()
+	s.asleep.Store(now)
+	idle := true
+	for _, l := range s.in {
+		idle = idle && (l == nil || l.Empty())
+	}
+	if idle {
+		s.sock.Wait(s.sleep(now))
+	}
+	return now
+}
+
+// busy returns how long the thread has worked, in nanoseconds. It may be called from any goroutine.
+func (s *shard) busy(now int64) int64 {
+	b := now - s.born - s.waited.Load()
+	if at := s.asleep.Load(); at != 0 {
+		b -= now - at
+	}
+	return max(0, b)
 }
 
 // timers does what is due.
@@ -89,7 +156,7 @@ func (s *shard) timers(now int64) {
 }
 
 // sleep returns how long nothing is due; negative: for ever.
-func (s *shard) sleep() time.Duration {
+func (s *shard) sleep(now int64) time.Duration {
 	next := min(s.mux.NextDeadline(), s.router.NextDeadline())
 	if len(s.heard) > 0 {
 		next = min(next, s.tellAt)
@@ -97,7 +164,7 @@ func (s *shard) sleep() time.Duration {
 	if next == math.MaxInt64 {
 		return -1
 	}
-	return max(0, time.Duration(next-s.node.now()))
+	return max(0, time.Duration(next-now))
 }
 
 // commands runs what was posted. It returns true when the shard is to end.

@@ -84,6 +84,7 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		Observer:      m.service,
 		MaxSessions:   cfg.Media.MaxSessions,
 		MaxEndpoints:  cfg.Media.MaxParticipants,
+		Shards:        cfg.Media.Shards,
 		ReceiveBuffer: cfg.Media.ReceiveBuffer, SendBuffer: cfg.Media.SendBuffer,
 	}, log); err != nil {
 		return nil, fmt.Errorf("media.port: %w (`sotto doctor` says more)", err)

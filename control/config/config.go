@@ -49,6 +49,7 @@ type Media struct {
 	PublicAddresses []string `toml:"public_addresses" doc:"Addresses under which this machine is reached from elsewhere when it does not hold them itself (NAT, floating addresses). Its own are found without being named."`
 	MaxSessions     int      `toml:"max_sessions" doc:"Most participants with media at one time. Each may cost about 1 MiB of packets held for repair."`
 	MaxParticipants int      `toml:"max_participants" doc:"Most participants of one meeting."`
+	Shards          int      `toml:"shards" doc:"Threads that forward media, each with a socket of its own on the port. 0: one for each core."`
 	ReceiveBuffer   int      `toml:"receive_buffer" doc:"Bytes of UDP receive buffer to ask of the kernel; doctor says when it grants less."`
 	SendBuffer      int      `toml:"send_buffer" doc:"Bytes of UDP send buffer to ask of the kernel."`
 }

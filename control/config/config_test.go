@@ -134,8 +134,8 @@ func TestRefusedFiles(t *testing.T) {
 			},
 		},
 		{
-			"dotted and inline", "log.level = \"x\"\nmedia = { port = -1 }\n",
-			[]string{`f.toml:1: log.level: "x"`, `f.toml:2: media.port: -1`},
+			"dotted and inline", "log.level = \"x\"\nmedia = { port = -1, shards = 300 }\n",
+			[]string{`f.toml:1: log.level: "x"`, `f.toml:2: media.port: -1`, `f.toml:2: media.shards: 300: want 0 to 256`},
 		},
 		{
 			"half a certificate", "[tls]\nkey_file = \"k.pem\"\n",

@@ -47,6 +47,9 @@ func (c Config) validate() []Problem {
 			wrong(key, "%d: want more than 0", n)
 		}
 	}
+	if n := c.Media.Shards; n < 0 || n > 256 {
+		wrong("media.shards", "%d: want 0 to 256", n)
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		given, missing := "tls.cert_file", "key_file"
 		if c.TLS.CertFile == "" {

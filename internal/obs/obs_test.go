@@ -117,9 +117,10 @@ func TestExpose(t *testing.T) {
 		Conferences int
 		Joins       int64
 		Socket      socket
+		Lanes       []socket
 	}
 	m := NewMetrics("v1")
-	figures, failing := stats{Conferences: 2, Joins: 3, Socket: socket{1 << 40, 5}}, error(nil)
+	figures, failing := stats{Conferences: 2, Joins: 3, Socket: socket{1 << 40, 5}, Lanes: []socket{{1, 2}, {3, 4}}}, error(nil)
 	Expose(m, "sotto_sfu", "media node", func() (stats, error) { return figures, failing })
 	got := scrape(t, m)
 	for _, want := range []string{
@@ -127,6 +128,8 @@ func TestExpose(t *testing.T) {
 		"# TYPE sotto_sfu_joins_total counter", "\nsotto_sfu_joins_total 3\n",
 		"\nsotto_sfu_socket_received_bytes_total 1.099511627776e+12\n",
 		"# HELP sotto_sfu_socket_gso_segments_total media node: gso segments.",
+		"\nsotto_sfu_lanes_received_bytes_total{lane=\"0\"} 1\n",
+		"\nsotto_sfu_lanes_gso_segments_total{lane=\"1\"} 4\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in the metrics", want)

@@ -3,6 +3,7 @@ package obs
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -13,13 +14,15 @@ import (
 // path counts in plain fields, and this is how they become metrics: int is a
 // level of now, int64 and uint64 count from the start, and a struct within
 // adds its name. Field PacketsIn of a struct exposed as sotto_sfu is
-// sotto_sfu_packets_in_total. When reading fails the figures are absent.
+// sotto_sfu_packets_in_total. A slice of structs, which must be short, adds its
+// name and a label: of Shards, sotto_sfu_shards_packets_in_total{shard="0"}.
+// When reading fails the figures are absent.
 func Expose[T any](m *Metrics, prefix, what string, read func() (T, error)) {
 	c := &exposed{read: func() (reflect.Value, error) {
 		v, err := read()
 		return reflect.ValueOf(v), err
 	}}
-	c.add(reflect.TypeFor[T](), prefix, what, nil)
+	c.add(reflect.TypeFor[T](), prefix, what, list{}, nil)
 	m.registry.MustRegister(c)
 }
 
@@ -30,12 +33,20 @@ type exposed struct {
 }
 
 type field struct {
-	index []int
+	list  list
+	index []int // from the element of a list, if it is in one
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
 }
 
-func (c *exposed) add(t reflect.Type, prefix, what string, index []int) {
+// list says where a slice of structs is, and what an element is called. The
+// zero list is none.
+type list struct {
+	index []int
+	label []string
+}
+
+func (c *exposed) add(t reflect.Type, prefix, what string, in list, index []int) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		at := append(index[:len(index):len(index)], i)
@@ -43,7 +54,11 @@ func (c *exposed) add(t reflect.Type, prefix, what string, index []int) {
 		kind := prometheus.CounterValue
 		switch f.Type.Kind() {
 		case reflect.Struct:
-			c.add(f.Type, name, what, at)
+			c.add(f.Type, name, what, in, at)
+			continue
+		case reflect.Slice:
+			label := strings.TrimSuffix(snake(f.Name), "s")
+			c.add(f.Type.Elem(), name, what, list{index: at, label: []string{label}}, nil)
 			continue
 		case reflect.Int:
 			kind = prometheus.GaugeValue
@@ -53,7 +68,7 @@ func (c *exposed) add(t reflect.Type, prefix, what string, index []int) {
 			panic(fmt.Sprintf("obs: field %s of %v is neither a count nor a level", f.Name, t))
 		}
 		help := fmt.Sprintf("%s: %s.", what, words(f.Name))
-		c.fields = append(c.fields, field{index: at, desc: prometheus.NewDesc(name, help, nil, nil), kind: kind})
+		c.fields = append(c.fields, field{list: in, index: at, desc: prometheus.NewDesc(name, help, in.label, nil), kind: kind})
 	}
 }
 
@@ -71,14 +86,22 @@ func (c *exposed) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	for _, f := range c.fields {
-		var n float64
-		if x := v.FieldByIndex(f.index); x.CanUint() {
-			n = float64(x.Uint())
-		} else {
-			n = float64(x.Int())
+		if f.list.label == nil {
+			out <- prometheus.MustNewConstMetric(f.desc, f.kind, number(v.FieldByIndex(f.index)))
+			continue
 		}
-		out <- prometheus.MustNewConstMetric(f.desc, f.kind, n)
+		elements := v.FieldByIndex(f.list.index)
+		for i := range elements.Len() {
+			out <- prometheus.MustNewConstMetric(f.desc, f.kind, number(elements.Index(i).FieldByIndex(f.index)), strconv.Itoa(i))
+		}
 	}
+}
+
+func number(x reflect.Value) float64 {
+	if x.CanUint() {
+		return float64(x.Uint())
+	}
+	return float64(x.Int())
 }
 
 // words splits a Go name: NACKsIn is "nacks in", RTPMalformed "rtp malformed".

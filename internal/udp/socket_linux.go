@@ -122,7 +122,7 @@ func (s *Socket) bindTo(cfg Config, family int, addr netip.Addr) error {
 	s.fd = fd
 	s.inet6 = family == unix.AF_INET6
 
-	if cfg.ReusePort {
+	if cfg.ReusePort && !cfg.First {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return fail("reuse port of", err)
 		}
@@ -160,6 +160,11 @@ func (s *Socket) bindTo(cfg Config, family int, addr netip.Addr) error {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	if err := unix.Bind(fd, sa); err != nil {
 		return fail("bind", err)
+	}
+	if cfg.ReusePort && cfg.First { // only now: others may follow, and none was there before
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return fail("reuse port of", err)
+		}
 	}
 	bound, err := unix.Getsockname(fd)
 	if err != nil {

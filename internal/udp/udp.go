@@ -39,8 +39,10 @@ type Config struct {
 	// Listen is the address to bind. An unspecified address of either family (or the
 	// zero Addr) is one socket for both families where the host has IPv6.
 	Listen netip.AddrPort
-	// ReusePort lets several sockets share the address, the kernel spreading peers.
-	ReusePort bool
+	// ReusePort lets several sockets share the address, the kernel spreading peers. The
+	// first of them is opened with First: it fails when anybody has the address already,
+	// where without it two processes would share what comes.
+	ReusePort, First bool
 	// ReceiveBuffer and SendBuffer are the kernel's queues in bytes; 0 is 4 MiB. What
 	// was granted is in Features.
 	ReceiveBuffer, SendBuffer int

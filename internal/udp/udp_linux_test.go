@@ -421,7 +421,10 @@ func TestBuffers(t *testing.T) {
 }
 
 func TestReusePort(t *testing.T) {
-	a := listen(t, Config{Listen: loopback("127.0.0.1"), ReusePort: true})
+	a := listen(t, Config{Listen: loopback("127.0.0.1"), ReusePort: true, First: true})
+	if _, err := Listen(Config{Listen: a.LocalAddr(), ReusePort: true, First: true}); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("two first ones: %v", err)
+	}
 	b := listen(t, Config{Listen: a.LocalAddr(), ReusePort: true})
 	if a.LocalAddr() != b.LocalAddr() {
 		t.Errorf("%v and %v", a.LocalAddr(), b.LocalAddr())
@@ -432,6 +435,29 @@ func TestReusePort(t *testing.T) {
 	// A port in use for one family is not served on the other alone.
 	if _, err := Listen(Config{Listen: netip.AddrPortFrom(netip.Addr{}, a.LocalAddr().Port())}); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("wildcard: %v", err)
+	}
+	// The kernel spreads peers over both, and keeps each where it is.
+	for range 32 {
+		c := listen(t, Config{Listen: loopback("127.0.0.1")})
+		for range 2 {
+			b := c.Reserve(1)
+			b[0] = 1
+			c.Commit(1, Path{Remote: a.LocalAddr()})
+			c.Flush()
+		}
+	}
+	var got [2]map[netip.AddrPort]int
+	for i, s := range []*Socket{a, b} {
+		got[i] = make(map[netip.AddrPort]int)
+		batch := make([]Datagram, 128)
+		for s.Wait(0) {
+			for _, d := range batch[:s.Receive(batch)] {
+				got[i][d.Path.Remote]++
+			}
+		}
+	}
+	if len(got[0]) == 0 || len(got[1]) == 0 || len(got[0])+len(got[1]) != 32 {
+		t.Errorf("%d peers at one, %d at the other", len(got[0]), len(got[1]))
 	}
 }
 

@@ -41,6 +41,8 @@ type Config struct {
 	// ConnectTimeout is how many nanoseconds a session may take from SetRemote
 	// to media; 0 means 30 s.
 	ConnectTimeout int64
+	// Neighbours are the other Muxes on the same port; nil means that there are none.
+	Neighbours Neighbours
 	// Rand is the source of passwords, transaction ids and jitter; nil means
 	// crypto/rand.
 	Rand io.Reader
@@ -75,6 +77,9 @@ func (c *Config) check() error {
 	}
 	if c.Rand == nil {
 		c.Rand = rand.Reader
+	}
+	if c.Neighbours == nil {
+		c.Neighbours = NoNeighbours{}
 	}
 	return nil
 }
@@ -126,6 +131,37 @@ func (NoHandshaker) Deliver(SessionID, []byte) {}
 
 // End implements Handshaker.
 func (NoHandshaker) End(SessionID) {}
+
+// Neighbours are the Muxes of other shards with sockets on the same port. Which socket
+// a datagram comes to is the kernel's choice, so what belongs to a session of a
+// neighbour is handed on. It is asked only about what is nobody's here. Its methods are
+// called on this Mux's thread and must not block.
+type Neighbours interface {
+	// Claim says that a session here is about to have the address. False means that
+	// a neighbour's has it, which is then asked to Yield.
+	Claim(a netip.AddrPort) bool
+	// Release says that no session here has the address any more.
+	Release(a netip.AddrPort)
+	// PassAddress hands a datagram to whom its source address belongs, PassSession
+	// to whom the session does; false when that is nobody. They copy it.
+	PassAddress(d *udp.Datagram) bool
+	PassSession(id SessionID, d *udp.Datagram) bool
+}
+
+// NoNeighbours is for a Mux that has its port to itself.
+type NoNeighbours struct{}
+
+// Claim implements Neighbours.
+func (NoNeighbours) Claim(netip.AddrPort) bool { return true }
+
+// Release implements Neighbours.
+func (NoNeighbours) Release(netip.AddrPort) {}
+
+// PassAddress implements Neighbours.
+func (NoNeighbours) PassAddress(*udp.Datagram) bool { return false }
+
+// PassSession implements Neighbours.
+func (NoNeighbours) PassSession(SessionID, *udp.Datagram) bool { return false }
 
 // Keys is the result of a handshake (RFC 5764 §4.2).
 type Keys struct {

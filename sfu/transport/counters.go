@@ -4,6 +4,7 @@ package transport
 // shard; Mux.Counters returns a copy that may go anywhere.
 type Counters struct {
 	Datagrams   uint64 // received, of any kind
+	Passed      uint64 // of these, for a neighbour's session: it counts them, too
 	Unknown     uint64 // first byte of no protocol spoken here
 	ChannelData uint64 // TURN ChannelData: no relay here
 	TURN        uint64 // STUN with a TURN method: no relay here

@@ -24,8 +24,11 @@ type linger struct {
 // here counts only that it comes from an address that has passed ICE, which takes
 // the place of a HelloVerifyRequest (RFC 6347 §4.2.1).
 func (m *Mux) dtls(d *udp.Datagram, now int64) {
-	m.counters.DTLSIn++
 	s := m.lookup(d.Path.Remote)
+	if s == nil && m.pass(d) {
+		return
+	}
+	m.counters.DTLSIn++
 	if s == nil || s.over() || s.mode != modeActive {
 		m.counters.DTLSUnexpected++
 		return

@@ -53,7 +53,7 @@ func (m *Mux) request(d *udp.Datagram, msg *stun.Message, now int64) {
 		m.plainRequest(d, msg, now)
 		return
 	}
-	s, g := m.credentials(username)
+	s, g := m.credentials(username, d)
 	if s == nil {
 		return
 	}
@@ -101,8 +101,8 @@ func (m *Mux) request(d *udp.Datagram, msg *stun.Message, now int64) {
 }
 
 // credentials finds whom a username addresses: "ours:theirs" (RFC 8445 §7.2.2). Only
-// our part counts.
-func (m *Mux) credentials(username []byte) (*Session, *generation) {
+// our part counts. d is the datagram that it came in: a neighbour may have the session.
+func (m *Mux) credentials(username []byte, d *udp.Datagram) (*Session, *generation) {
 	ours, _, _ := bytes.Cut(username, []byte{':'})
 	f, ok := m.ufrags.parse(ours)
 	if !ok {
@@ -111,6 +111,8 @@ func (m *Mux) credentials(username []byte) (*Session, *generation) {
 	}
 	s := m.sessions[f.session]
 	switch {
+	case s == nil && m.cfg.Neighbours.PassSession(f.session, d):
+		m.counters.Passed++
 	case s == nil && f.node != m.cfg.Node:
 		m.counters.ForeignNode++
 	case s == nil:
@@ -159,6 +161,9 @@ func (m *Mux) refuseUnknown(d *udp.Datagram, msg *stun.Message, unknown []stun.A
 // everything else is as if it had never come.
 func (m *Mux) response(d *udp.Datagram, msg *stun.Message, now int64) {
 	s := m.lookup(d.Path.Remote)
+	if s == nil && m.pass(d) {
+		return
+	}
 	if s == nil || s.over() {
 		m.counters.StrayResponses++
 		return

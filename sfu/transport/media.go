@@ -12,7 +12,9 @@ import (
 func (m *Mux) media(d *udp.Datagram, now int64) {
 	s := m.lookup(d.Path.Remote)
 	if s == nil {
-		m.counters.UnknownAddress++
+		if !m.pass(d) {
+			m.counters.UnknownAddress++
+		}
 		return
 	}
 	if s.mode != modeActive || s.state >= StateFailed {

@@ -196,9 +196,21 @@ func (m *Mux) claim(a netip.AddrPort, s *Session, now int64) bool {
 		}
 		owner.dropRemote(a, now)
 	}
+	if m.rows[a] == nil && !m.cfg.Neighbours.Claim(a) {
+		m.counters.PathConflicts++
+		return false
+	}
 	m.rows[a] = s
 	m.cached.session = nil
 	return true
+}
+
+// Yield lets a neighbour have an address, by the same rule as claim's.
+func (m *Mux) Yield(a netip.AddrPort, now int64) {
+	m.now = now
+	if owner := m.rows[a]; owner != nil && owner.heardAt(a) <= now-disconnectAfter {
+		owner.dropRemote(a, now)
+	}
 }
 
 // unclaim frees the row of a if it is s's and no path of s needs it.
@@ -213,6 +225,16 @@ func (m *Mux) unclaim(a netip.AddrPort, s *Session) {
 	}
 	delete(m.rows, a)
 	m.cached.session = nil
+	m.cfg.Neighbours.Release(a)
+}
+
+// pass hands a datagram whose source is nobody's here to the neighbour whose it is.
+func (m *Mux) pass(d *udp.Datagram) bool {
+	if !m.cfg.Neighbours.PassAddress(d) {
+		return false
+	}
+	m.counters.Passed++
+	return true
 }
 
 // remove takes s out of all tables.
