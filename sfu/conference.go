@@ -167,13 +167,13 @@ func (c *conference) close() {
 
 // unpublished frees the slots that showed p and lets those who wait have them.
 func (c *conference) unpublished(p *publication) {
+	p.end() // before anybody is told: what comes in a slot after that is not of p
 	var showing []*endpoint
 	for _, e := range c.endpoints {
 		if e.forget(p.id) {
 			showing = append(showing, e)
 		}
 	}
-	p.end()
 	for _, e := range showing {
 		e.bind()
 	}

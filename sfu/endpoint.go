@@ -112,8 +112,7 @@ func (e *Endpoint) Unsubscribe(ctx context.Context, ids []TrackID) error {
 			e.wants = slices.DeleteFunc(e.wants, func(w TrackID) bool { return w == id })
 			for _, s := range e.sections {
 				if s.shows != nil && s.shows.id == id {
-					e.show(s, nil)
-					e.emitSlots()
+					e.free(s)
 				}
 			}
 		}
@@ -463,21 +462,21 @@ func (s *section) takes(c rtp.Codec) bool {
 	return slices.ContainsFunc(s.codecs, func(m forward.CodecMap) bool { return m.Codec == c })
 }
 
-// show lets slot s show p; nil frees it.
+// show lets slot s, which is free, show p.
 func (e *endpoint) show(s *section, p *publication) {
-	was := s.shows
 	s.shows = p
-	var t *forward.Track
-	if p != nil {
-		t = p.reach(e.shard).track
-	}
+	t := p.reach(e.shard).track
 	e.shard.post(func(now int64) { s.leg.Bind(t, now) })
-	if p != nil {
-		e.setView(s)
-	}
-	if was != nil {
-		was.leave(e.shard)
-	}
+	e.setView(s)
+}
+
+// free lets slot s show nothing. When it returns nothing is sent in it any more.
+func (e *endpoint) free(s *section) {
+	p := s.shows
+	s.shows = nil
+	e.shard.finish(func(now int64) { s.leg.Bind(nil, now) })
+	p.leave(e.shard)
+	e.emitSlots()
 }
 
 // forget drops a publication that ended. It returns true if a slot came free.

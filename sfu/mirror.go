@@ -53,17 +53,17 @@ func (p *publication) receivers() (n int) {
 	return n
 }
 
-// end closes p's tracks on all shards.
+// end closes p's tracks on all shards. When it returns nothing of p is sent any more.
 func (p *publication) end() {
 	for s, m := range p.mirrors {
 		if m.mirror != nil {
-			s.post(m.mirror.Close)
+			s.finish(m.mirror.Close)
 		}
 	}
 	p.mirrors = nil
 	if t := p.media; t != nil {
 		p.media = nil
-		p.owner.shard.post(t.Close)
+		p.owner.shard.finish(t.Close)
 	}
 }
 

@@ -206,6 +206,14 @@ func (s *shard) reply(f func(m *transport.Mux, now int64)) {
 // call runs f on the shard's thread and waits for it. The thread waits for nobody, so call may be called under any lock.
 func (s *shard) call(f func(now int64) error) error { return s.do(context.Background(), f) }
 
+// finish is call for what cannot fail. After the shard's end it does nothing: all has ended with it.
+func (s *shard) finish(f func(now int64)) {
+	_ = s.call(func(now int64) error {
+		f(now)
+		return nil
+	})
+}
+
 // do is call for those who may lose patience. When ctx ends before f has begun, f never runs; once begun it is waited for, so that
 // what it writes is the caller's.
 func (s *shard) do(ctx context.Context, f func(now int64) error) error {

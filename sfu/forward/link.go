@@ -16,6 +16,9 @@ type Link struct {
 
 	// The sender's.
 	Counters LinkCounters
+
+	// The receiver's.
+	one [1]udp.Datagram // what a Mux is given at a time
 }
 
 // LinkCounters are kept by the sending end.
@@ -100,8 +103,8 @@ func (l *Link) Receive(r *Router, m *transport.Mux, limit int, now int64) int {
 		}
 		switch p.kind {
 		case parcelDatagram:
-			batch := [1]udp.Datagram{{Data: p.data[:p.size:p.size], Path: p.path}}
-			m.Receive(batch[:], now)
+			l.one[0] = udp.Datagram{Data: p.data[:p.size:p.size], Path: p.path}
+			m.Receive(l.one[:], now)
 		case parcelRequest, parcelKey, parcelDemand:
 			p.to.asked(p, now)
 		default:
