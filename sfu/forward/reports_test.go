@@ -352,3 +352,23 @@ func TestGoodbye(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// Who comes shortly after another one need not wait until the rate limit is over; but only a few times.
+func TestKeyFramesForManyAtOnce(t *testing.T) {
+	r := newRig(t)
+	a := r.join(1, theirs)
+	track, s := a.video("1", cameraSSRC, cameraRTX)
+	s.push(key("begin"))
+	s.stream(300, delta("x"))
+	a.pli()
+	var asked []int
+	for i := range 8 {
+		r.join(10+i, ours).slot(1, rtp.KindVideo, vp8).Bind(track, r.now)
+		r.run(120 * ms)
+		asked = append(asked, a.pli())
+		s.push(key("k"))
+	}
+	if d := cmp.Diff([]int{1, 1, 1, 0, 0, 0, 1, 0}, asked); d != "" {
+		t.Error(d)
+	}
+}

@@ -25,9 +25,11 @@ const (
 	millisecond = int64(1e6)
 	second      = int64(1e9)
 
-	reportInterval   = second             // sender and receiver reports (RFC 3550 §6.2, at the reduced minimum)
-	feedbackInterval = 100 * millisecond  // transport-wide feedback to publishers
-	keyInterval      = 500 * millisecond  // at most one key frame request a stream in this time
+	reportInterval   = second            // sender and receiver reports (RFC 3550 §6.2, at the reduced minimum)
+	feedbackInterval = 100 * millisecond // transport-wide feedback to publishers
+	keyInterval      = 500 * millisecond // at most one key frame request a stream in this time
+	keySpacing       = 100 * millisecond // but for a few that were not used before, which may come as close as this
+	keySpares        = 2
 	layerTimeout     = 1000 * millisecond // a simulcast layer without packets for so long is not chosen
 	layerBehind      = 10                 // … or during so many pictures of a lower one,
 	layerSilence     = 300 * millisecond  // and for this long

@@ -271,6 +271,8 @@ type Layer struct {
 	keyWanted bool
 	keyUntil  int64 // when the wish is given up
 	keyAt     int64 // last request
+	keyDue    int64 // the next one, if one is wanted
+	keySpare  int   // requests that may come sooner than the limit
 	packets   uint64
 	bytes     uint64
 	lastAt    int64
@@ -386,10 +388,10 @@ func (l *Layer) tick(now int64) int64 {
 		l.keyWanted = false
 	}
 	if l.keyWanted {
-		if now-l.keyAt >= keyInterval && !l.sendPLI(now) {
-			l.keyAt = now // the transport is away
+		if now >= l.keyDue && !l.sendPLI(now) {
+			l.keyDue = now + keyInterval // the transport is away
 		}
-		next = min(next, l.keyAt+keyInterval)
+		next = min(next, l.keyDue)
 	}
 	return next
 }
@@ -429,12 +431,17 @@ func (l *Layer) wantKey(now int64) {
 	if l.track.muted || !l.bound {
 		return
 	}
-	l.keyWanted, l.keyUntil = true, now+keyWish
-	if l.keyAt == 0 || now-l.keyAt >= keyInterval {
+	if l.keyUntil = now + keyWish; !l.keyWanted {
+		l.keyWanted, l.keyDue = true, l.keyAt+keyInterval
+		if l.keyAt == 0 || l.keySpare > 0 {
+			l.keyDue = l.keyAt + keySpacing
+		}
+	}
+	if now >= l.keyDue {
 		l.sendPLI(now)
 		return
 	}
-	l.peer.router.timers.sooner(l.peer, l.keyAt+keyInterval)
+	l.peer.router.timers.sooner(l.peer, l.keyDue)
 }
 
 // sendPLI asks for a key frame; false if the transport cannot.
@@ -444,7 +451,9 @@ func (l *Layer) sendPLI(now int64) bool {
 	if !l.peer.send(r.scratch) {
 		return false
 	}
-	l.keyAt = now
+	// Requests that were not made are spare, a few: many who come at the same moment need not wait for each other.
+	l.keySpare = min(l.keySpare+int((now-l.keyAt)/keyInterval)-1, keySpares)
+	l.keyAt, l.keyDue = now, now+keyInterval
 	if l.peer.mirror == nil {
 		r.Counters.KeyRequestsOut++
 	}
