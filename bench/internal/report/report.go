@@ -21,6 +21,16 @@ type Page struct {
 	Notes   []string
 }
 
+// Listed are all figures, if there are more than are shown large already.
+func (p Page) Listed() []Figure {
+	for _, f := range p.Figures {
+		if !f.Main {
+			return p.Figures
+		}
+	}
+	return nil
+}
+
 // Table stands above the charts. The first cell of a row is its name; the others are figures.
 type Table struct {
 	Title string
@@ -309,7 +319,7 @@ p { color: var(--soft); margin: .4rem 0; max-width: 48rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; } td, th { border-top: 1px solid var(--line); padding: .4rem .6rem .4rem 0; vertical-align: top; text-align: left; font-weight: 400; }
 th { border-top: 0; color: var(--soft); font-size: .85rem; vertical-align: bottom; } td + td, th + th { text-align: right; font-variant-numeric: tabular-nums; }
-td + td:not(:last-child) { white-space: nowrap; } td small { display: block; color: var(--soft); font-size: .8rem; } .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
+td + td:not(:last-child) { white-space: nowrap; } td small { display: block; font-weight: 400; color: var(--soft); font-size: .8rem; } .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 svg { width: 100%; height: auto; display: block; } svg text { font-size: 12px; fill: var(--soft); } .grid { stroke: var(--line); fill: none; }
 svg .value { font-size: 11px; fill: var(--ink); } .spread { stroke: var(--ink); fill: none; opacity: .6; } path.limit { stroke: var(--bad); stroke-dasharray: 5 4; fill: none; } svg text.limit { fill: var(--bad); }
 .legend { min-height: 1.4rem; } .legend span { margin-right: 1rem; color: var(--soft); font-size: .9rem; } .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
@@ -323,8 +333,8 @@ svg .value { font-size: 11px; fill: var(--ink); } .spread { stroke: var(--ink); 
 {{end}}</table></div>
 {{end}}<div class="charts">{{range .Charts}}<section{{if .Labels}} class="wide"{{end}}><h2>{{.Title}}</h2><div class="legend">{{.Legend}}</div>{{.SVG}}</section>
 {{end}}</div>
-{{if .Figures}}<h2>All figures</h2>
-<table>{{range .Figures}}<tr><td>{{.Name}}</td><td>{{.Value}}</td></tr>{{end}}</table>{{end}}
+{{with .Listed}}<h2>All figures</h2>
+<table>{{range .}}<tr><td>{{.Name}}</td><td>{{.Value}}</td></tr>{{end}}</table>{{end}}
 {{with .Notes}}<h2>How to read this</h2>{{range .}}<p>{{.}}</p>
 {{end}}{{end}}</html>
 `))
