@@ -292,6 +292,20 @@ func (c *Client) Unsubscribe(ctx context.Context, tracks ...string) error {
 	return nil
 }
 
+// View says how a track of somebody else is shown; a Width of 0 says that it cannot be seen.
+type View = wire.TrackView
+
+// SetViews says how tracks of others are shown, so that no more of them is sent than is of use. Those that are not named stay as they
+// were; what was never named counts as shown large.
+func (c *Client) SetViews(ctx context.Context, views ...View) error {
+	for part := range slices.Chunk(views, wire.MaxTracks) {
+		if _, err := request[*wire.ViewOK](ctx, c, &wire.View{Views: part}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Mute mutes or unmutes an own track.
 func (c *Client) Mute(ctx context.Context, t *LocalTrack, muted bool) error {
 	_, err := request[*wire.MuteOK](ctx, c, &wire.Mute{Track: t.ID(), Muted: muted})

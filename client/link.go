@@ -227,6 +227,8 @@ func (l *link) happened(e wire.Event) {
 		return
 	case *wire.Slots:
 		l.c.media.bind(e.Slots)
+	case *wire.Demand:
+		l.c.media.demand(e)
 	case *wire.Removed:
 		l.abort(fmt.Errorf("%w: %s", ErrRemoved, e.Reason), false)
 	case *wire.Closing:

@@ -29,6 +29,7 @@ type LocalTrack struct {
 	source wire.Source
 	codec  codec
 	id     atomic.Pointer[string]
+	wanted atomic.Int32 // layers that are of use to anybody; 0: all
 
 	keys     chan struct{}
 	feedback *queue[rtcp.Packet]
@@ -80,6 +81,15 @@ func (t *LocalTrack) Layers() int {
 	return 0
 }
 
+// Wanted returns how many layers, from the lowest, anybody can make use of now: those above need not be encoded, and are not sent.
+// Events delivers a *wire.Demand when it changes; who sends a layer again begins with a key frame.
+func (t *LocalTrack) Wanted() int {
+	if n := int(t.wanted.Load()); n > 0 {
+		return min(n, t.Layers())
+	}
+	return t.Layers()
+}
+
 // SSRCs returns the streams of the track, those of retransmission left out, lowest resolution first.
 func (t *LocalTrack) SSRCs() []uint32 {
 	b := t.bound.Load()
@@ -106,7 +116,8 @@ func (t *LocalTrack) ExtensionID(uri string) uint8 {
 func (t *LocalTrack) WriteRTP(p *rtp.Packet) error { return t.WriteLayer(0, p) }
 
 // WriteLayer sends one packet of a simulcast layer, of which 0 is the lowest. Each layer has its own sequence numbers; its packets
-// name it, and the m-line, in their extensions (RFC 8852 §3.1, RFC 9143 §9.2).
+// name it, and the m-line, in their extensions (RFC 8852 §3.1, RFC 9143 §9.2). What nobody wants (Wanted) is dropped without an error,
+// and the layer's numbers go on without a gap when it is wanted again.
 func (t *LocalTrack) WriteLayer(layer int, p *rtp.Packet) error {
 	b := t.bound.Load()
 	if b == nil {
@@ -115,7 +126,12 @@ func (t *LocalTrack) WriteLayer(layer int, p *rtp.Packet) error {
 	if layer < 0 || layer >= len(b.layers) {
 		return fmt.Errorf("client: %s has %d layers", t.source, len(b.layers))
 	}
+	if n := int(t.wanted.Load()); n > 0 && layer >= n {
+		b.dropped[layer].Add(1)
+		return nil
+	}
 	own := *p
+	own.SequenceNumber -= uint16(b.dropped[layer].Load())
 	own.Extensions = slices.Clone(p.Extensions) // more are added on the way
 	if rid := b.layers[layer].RID(); rid != "" {
 		err := errors.Join(
@@ -162,10 +178,12 @@ type binding struct {
 	sender *webrtc.RTPSender
 	ids    map[string]uint8 // header extensions by URI
 	layers []*webrtc.TrackLocalStaticRTP
-	rids   []string
-	codec  webrtc.PayloadType
-	owner  atomic.Pointer[LocalTrack]
-	dead   bool // the m-line was inactive meanwhile
+	// dropped counts the packets of each layer that were not sent because nobody wanted them.
+	dropped []atomic.Uint32
+	rids    []string
+	codec   webrtc.PayloadType
+	owner   atomic.Pointer[LocalTrack]
+	dead    bool // the m-line was inactive meanwhile
 }
 
 // carry makes the m-line that of t, with the layers that the server asks for. The binding before it may be nil.
@@ -224,6 +242,7 @@ func newBinding(m *media, x *webrtc.RTPTransceiver, t *LocalTrack, rids []string
 		}
 		b.layers = append(b.layers, l)
 	}
+	b.dropped = make([]atomic.Uint32, len(b.layers))
 	// AddTrack takes the first m-line that has no sender yet, and they are gone through in order.
 	var err error
 	if b.sender, err = m.pc.AddTrack(b.layers[0]); err != nil {

@@ -229,6 +229,17 @@ func (m *media) identify(own wire.OwnTrack) {
 	}
 }
 
+// demand follows a demand event.
+func (m *media) demand(d *wire.Demand) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.locals {
+		if t.ID() == d.Track {
+			t.wanted.Store(int32(d.Layers))
+		}
+	}
+}
+
 // negotiate answers offers, one after the other.
 func (m *media) negotiate(ctx context.Context) {
 	for o := range m.offers.ch {
@@ -307,6 +318,9 @@ func (m *media) attach(o *wire.Offer) error {
 			if t, err = newLocalTrack(Publication{Source: section.Source}); err != nil {
 				return err
 			}
+		}
+		if section.Track != "" {
+			t.id.CompareAndSwap(nil, &section.Track) // the reply to publish, which is right in any case, may be taken later than a demand
 		}
 		if i >= len(parsed.MediaDescriptions) {
 			return fmt.Errorf("the offer has %d m-lines and %d sections", len(parsed.MediaDescriptions), len(o.Sections))

@@ -30,6 +30,8 @@ func (s *Service) Event(e sfu.Event) {
 	switch e.Type {
 	case sfu.EventSlots:
 		sess.tell(describeSlots(e.Slots))
+	case sfu.EventDemand:
+		sess.tell(&wire.Demand{Track: string(e.Track), Layers: e.Layers})
 	case sfu.EventState:
 		sess.tell(&wire.Media{State: wire.MediaState(e.State.String())})
 		if e.State == sfu.StateClosed {

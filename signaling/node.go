@@ -46,6 +46,10 @@ func (n nodeEndpoint) Unsubscribe(ctx context.Context, t []sfu.TrackID) error {
 	return fromNode(n.e.Unsubscribe(ctx, t))
 }
 
+func (n nodeEndpoint) SetViews(ctx context.Context, v []sfu.View) error {
+	return fromNode(n.e.SetViews(ctx, v))
+}
+
 func (n nodeEndpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error {
 	return fromNode(n.e.SetMuted(ctx, t, muted))
 }

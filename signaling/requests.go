@@ -81,6 +81,8 @@ func (sess *Session) execute(ctx context.Context, r wire.Request) (wire.Reply, *
 		return sess.subscribe(ctx, r)
 	case *wire.Unsubscribe:
 		return sess.unsubscribe(ctx, r)
+	case *wire.View:
+		return sess.view(ctx, r)
 	case *wire.Answer:
 		return sess.answer(ctx, r)
 	case *wire.Mute:
@@ -300,6 +302,24 @@ func (sess *Session) unsubscribe(ctx context.Context, r *wire.Unsubscribe) (wire
 		return nil, sess.svc.public(err, "unsubscribe")
 	}
 	return &wire.UnsubscribeOK{}, nil
+}
+
+func (sess *Session) view(ctx context.Context, r *wire.View) (wire.Reply, *wire.Error) {
+	endpoint, refusal := sess.media()
+	if refusal != nil {
+		return nil, refusal
+	}
+	views := make([]sfu.View, 0, len(r.Views))
+	for i, v := range r.Views {
+		if v.Width < 0 || v.Height < 0 || v.Width > wire.MaxPixels || v.Height > wire.MaxPixels {
+			return nil, refuse(wire.BadRequest, fmt.Sprintf("field views[%d]: %d x %d is no size of a picture on a screen", i, v.Width, v.Height), "")
+		}
+		views = append(views, sfu.View{Track: sfu.TrackID(v.Track), Width: v.Width, Height: v.Height, Pinned: v.Pinned})
+	}
+	if err := endpoint.SetViews(ctx, views); err != nil {
+		return nil, sess.svc.public(err, "take the views")
+	}
+	return &wire.ViewOK{}, nil
 }
 
 func (sess *Session) answer(ctx context.Context, r *wire.Answer) (wire.Reply, *wire.Error) {

@@ -127,6 +127,29 @@ func TestSubscribe(t *testing.T) {
 	}
 }
 
+func TestView(t *testing.T) {
+	w := newWorld(t, nil)
+	a, b := w.member("Ada", false, camera), w.member("Bo", false)
+	pictures := a.join.Tracks[0].Track
+	must[*wire.ViewOK](b, &wire.View{Views: []wire.TrackView{
+		{Track: pictures, Width: 320, Height: 180, Pinned: true}, {Track: "t99"},
+	}})
+	calls := b.endpoint().Calls()
+	if got, want := calls[len(calls)-1], "SetViews [{"+pictures+" 320 180 true} {t99 0 0 false}]"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, v := range []wire.TrackView{{Width: -1, Height: 1}, {Width: 1, Height: -1}, {Width: 16385, Height: 1}, {Width: 1, Height: 16385}} {
+		b.refused(wire.BadRequest, &wire.View{Views: []wire.TrackView{{Track: pictures, Width: 1, Height: 1}, v}})
+	}
+	b.refused(wire.TooMany, &wire.View{Views: make([]wire.TrackView, 65)})
+	if n := len(b.endpoint().Calls()); n != len(calls) {
+		t.Errorf("%d calls for refused requests", n-len(calls))
+	}
+	w.media.Fail("SetViews", errors.New("broken"))
+	b.refused(wire.Internal, &wire.View{})
+	w.media.Fail("SetViews", nil)
+}
+
 func TestMute(t *testing.T) {
 	w := newWorld(t, nil)
 	host, a := w.member("Host", true), w.member("Ada", false, mic, camera)

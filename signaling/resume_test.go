@@ -31,6 +31,7 @@ func TestResume(t *testing.T) {
 			must[*wire.ChatOK](b, &wire.Chat{Text: fmt.Sprint("line ", i)})
 		}
 		a.endpoint().Live(a.join.Tracks[0].Track)
+		a.endpoint().Demand(a.join.Tracks[0].Track, 1)
 		time.Sleep(window - time.Millisecond)
 		again := a.resume(seen)
 		for i := range 3 {
@@ -39,6 +40,9 @@ func TestResume(t *testing.T) {
 			}
 		}
 		see[*wire.TrackLive](again)
+		if d := see[*wire.Demand](again); d.Track != a.join.Tracks[0].Track || d.Layers != 1 {
+			t.Errorf("demand %+v", d)
+		}
 		unseen[*wire.Offer](again)
 		if p := see[*wire.Updated](b).Participant; !p.Connected {
 			t.Errorf("updated %+v", p)

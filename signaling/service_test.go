@@ -398,6 +398,12 @@ func TestMediaEvents(t *testing.T) {
 	}
 	unseen[*wire.Media](b)
 
+	a.endpoint().Demand(track, 2)
+	if d := see[*wire.Demand](a); d.Track != track || d.Layers != 2 {
+		t.Errorf("demand %+v", d)
+	}
+	unseen[*wire.Demand](b) // nobody else's business
+
 	for _, p := range []string{a.join.Participant, a.join.Participant, "p_unknown"} {
 		b.endpoint().Speak(p)
 	}

@@ -34,6 +34,7 @@ type Endpoint interface {
 	Unpublish(ctx context.Context, t sfu.TrackID) error
 	Subscribe(ctx context.Context, t []sfu.TrackID) error
 	Unsubscribe(ctx context.Context, t []sfu.TrackID) error
+	SetViews(ctx context.Context, v []sfu.View) error
 	SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error
 	Answer(ctx context.Context, number int, a sfu.Answer) error
 	Restart(ctx context.Context) error

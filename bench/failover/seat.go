@@ -75,6 +75,10 @@ func (s *seat) Unsubscribe(ctx context.Context, t []sfu.TrackID) error {
 	return s.do(ctx, func(e *sfu.Endpoint) error { return e.Unsubscribe(ctx, t) })
 }
 
+func (s *seat) SetViews(ctx context.Context, v []sfu.View) error {
+	return s.do(ctx, func(e *sfu.Endpoint) error { return e.SetViews(ctx, v) })
+}
+
 func (s *seat) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error {
 	return s.do(ctx, func(e *sfu.Endpoint) error { return e.SetMuted(ctx, t, muted) })
 }

@@ -34,6 +34,15 @@ type Slot struct {
 	Participant string `json:"participant"`
 }
 
+// Demand says how many layers of an own track anybody can make use of: those above need not be encoded. All of them are wanted until
+// an event says otherwise.
+type Demand struct {
+	// An own track.
+	Track string `json:"track"`
+	// How many, from the lowest; at least 1.
+	Layers int `json:"layers"`
+}
+
 // Media says how the media transport of the client itself fares, as the server sees it.
 type Media struct {
 	State MediaState `json:"state"`
@@ -224,6 +233,9 @@ func (*Offer) Kind() string { return "offer" }
 func (*Slots) Kind() string { return "slots" }
 
 // Kind implements Event.
+func (*Demand) Kind() string { return "demand" }
+
+// Kind implements Event.
 func (*Media) Kind() string { return "media" }
 
 // Kind implements Event.
@@ -261,6 +273,7 @@ func (*Closing) Kind() string { return "closing" }
 
 func (*Offer) event()        {}
 func (*Slots) event()        {}
+func (*Demand) event()       {}
 func (*Media) event()        {}
 func (*Joined) event()       {}
 func (*Left) event()         {}

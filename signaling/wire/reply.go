@@ -58,6 +58,9 @@ type SubscribeOK struct {
 // UnsubscribeOK confirms.
 type UnsubscribeOK struct{}
 
+// ViewOK confirms.
+type ViewOK struct{}
+
 // AnswerOK confirms.
 type AnswerOK struct{}
 
@@ -135,6 +138,9 @@ func (*SubscribeOK) Kind() string { return "subscribe.ok" }
 func (*UnsubscribeOK) Kind() string { return "unsubscribe.ok" }
 
 // Kind implements Reply.
+func (*ViewOK) Kind() string { return "view.ok" }
+
+// Kind implements Reply.
 func (*AnswerOK) Kind() string { return "answer.ok" }
 
 // Kind implements Reply.
@@ -164,6 +170,7 @@ func (*PublishOK) reply()     {}
 func (*UnpublishOK) reply()   {}
 func (*SubscribeOK) reply()   {}
 func (*UnsubscribeOK) reply() {}
+func (*ViewOK) reply()        {}
 func (*AnswerOK) reply()      {}
 func (*MuteOK) reply()        {}
 func (*ModerateOK) reply()    {}

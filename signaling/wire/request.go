@@ -62,6 +62,25 @@ type Unsubscribe struct {
 	Tracks []string `json:"tracks" limit:"64 items"`
 }
 
+// View says how the client shows tracks of others, so that no more of them is sent than can be seen. Tracks that are not named stay as
+// they were; one that was never named counts as shown large. Unknown tracks are ignored.
+type View struct {
+	// Tracks of others that are shown differently from before.
+	Views []TrackView `json:"views" limit:"64 items"`
+}
+
+// TrackView says how a track is shown.
+type TrackView struct {
+	// A track of somebody else.
+	Track string `json:"track"`
+	// Width in pixels of the screen, at most 16384; 0: it cannot be seen, and its pictures are not sent.
+	Width int `json:"width"`
+	// Height in pixels of the screen, at most 16384.
+	Height int `json:"height"`
+	// It is to be seen well before others are.
+	Pinned bool `json:"pinned,omitempty"`
+}
+
 // Answer answers an offer. One offer is outstanding at a time, and the client never offers by itself.
 type Answer struct {
 	// The number of the offer.
@@ -150,6 +169,9 @@ func (*Subscribe) Kind() string { return "subscribe" }
 
 // Kind implements Request.
 func (*Unsubscribe) Kind() string { return "unsubscribe" }
+
+// Kind implements Request.
+func (*View) Kind() string { return "view" }
 
 // Kind implements Request.
 func (*Answer) Kind() string { return "answer" }

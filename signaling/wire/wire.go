@@ -24,8 +24,9 @@ const (
 	MaxChatBytes    = 2 << 10
 	MaxNameChars    = 64
 	MaxTokenBytes   = 2 << 10
-	MaxPublications = 8  // of one participant
-	MaxTracks       = 64 // in one request
+	MaxPublications = 8       // of one participant
+	MaxTracks       = 64      // in one request
+	MaxPixels       = 1 << 14 // of a view, in each direction
 	MaxSafeInteger  = 1<<53 - 1
 )
 
@@ -64,23 +65,23 @@ type Event interface {
 // Requests returns one empty value of each request type, in the order of the documentation.
 func Requests() []Request {
 	return []Request{
-		&Join{}, &Resume{}, &Publish{}, &Unpublish{}, &Subscribe{}, &Unsubscribe{}, &Answer{}, &Mute{}, &Moderate{}, &Chat{},
-		&Restart{}, &Leave{}, &Ping{},
+		&Join{}, &Resume{}, &Publish{}, &Unpublish{}, &Subscribe{}, &Unsubscribe{}, &View{}, &Answer{}, &Mute{}, &Moderate{},
+		&Chat{}, &Restart{}, &Leave{}, &Ping{},
 	}
 }
 
 // Replies returns one empty value of each reply type.
 func Replies() []Reply {
 	return []Reply{
-		&JoinOK{}, &ResumeOK{}, &PublishOK{}, &UnpublishOK{}, &SubscribeOK{}, &UnsubscribeOK{}, &AnswerOK{}, &MuteOK{},
-		&ModerateOK{}, &ChatOK{}, &RestartOK{}, &LeaveOK{}, &PingOK{}, &Failure{},
+		&JoinOK{}, &ResumeOK{}, &PublishOK{}, &UnpublishOK{}, &SubscribeOK{}, &UnsubscribeOK{}, &ViewOK{}, &AnswerOK{},
+		&MuteOK{}, &ModerateOK{}, &ChatOK{}, &RestartOK{}, &LeaveOK{}, &PingOK{}, &Failure{},
 	}
 }
 
 // Events returns one empty value of each event type.
 func Events() []Event {
 	return []Event{
-		&Offer{}, &Slots{}, &Media{}, &Joined{}, &Left{}, &Updated{}, &TrackAdded{}, &TrackRemoved{}, &TrackMuted{},
+		&Offer{}, &Slots{}, &Demand{}, &Media{}, &Joined{}, &Left{}, &Updated{}, &TrackAdded{}, &TrackRemoved{}, &TrackMuted{},
 		&TrackLive{}, &Speaker{}, &ChatLine{}, &Removed{}, &Closing{},
 	}
 }

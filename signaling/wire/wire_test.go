@@ -29,7 +29,10 @@ func TestDecode(t *testing.T) {
 		`{"type":"resume","version":1,"session":"s","resumeToken":"r","lastSeq":9007199254740991,"id":9007199254740991}`: {
 			ID: wire.MaxSafeInteger, Request: &wire.Resume{Version: 1, Session: "s", ResumeToken: "r", LastSeq: wire.MaxSafeInteger},
 		},
-		` {"id" : 2 , "type":"subscribe","tracks":[]} `:       {ID: 2, Request: &wire.Subscribe{Tracks: []string{}}},
+		` {"id" : 2 , "type":"subscribe","tracks":[]} `: {ID: 2, Request: &wire.Subscribe{Tracks: []string{}}},
+		`{"id":9,"type":"view","views":[{"track":"t","width":320,"height":180},{"track":"u","width":0,"height":0,"pinned":true}]}`: {
+			ID: 9, Request: &wire.View{Views: []wire.TrackView{{Track: "t", Width: 320, Height: 180}, {Track: "u", Pinned: true}}},
+		},
 		`{"id":3,"type":"leave"}`:                             {ID: 3, Request: &wire.Leave{}},
 		`{"id":4,"type":"ping","lastSeq":12}`:                 {ID: 4, Request: &wire.Ping{LastSeq: 12}},
 		`{"id":5,"type":"mute","track":"t1","muted":false}`:   {ID: 5, Request: &wire.Mute{Track: "t1"}},
@@ -84,6 +87,8 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"id":1,"type":"subscribe","tracks":["t",1]}`, 1, wire.BadRequest, "field tracks[1]: want a string"},
 		{`{"id":1,"type":"subscribe","tracks":["t",null]}`, 1, wire.BadRequest, "field tracks[1] is missing"},
 		{`{"id":1,"type":"subscribe","tracks":[` + strings.Repeat("1,", 64) + `1]}`, 1, wire.TooMany, "field tracks has 65 items, 64 are allowed"},
+		{`{"id":1,"type":"view","views":[{"track":"t","width":1}]}`, 1, wire.BadRequest, "field views[0].height is missing"},
+		{`{"id":1,"type":"view","views":[` + strings.Repeat("1,", 64) + `1]}`, 1, wire.TooMany, "field views has 65 items, 64 are allowed"},
 		{`{"id":1,"type":"publish","publications":[{"source":"camera"},{"codec":"vp8"}]}`, 1, wire.BadRequest, "field publications[1].source is missing"},
 		{`{"id":1,"type":"publish","publications":[{"source":"eye"}]}`, 1, wire.BadRequest, `field publications[0].source: "eye" is none of microphone, camera, screen, screen-audio`},
 		{`{"id":1,"type":"publish","publications":[[]]}`, 1, wire.BadRequest, "field publications[0]: want an object"},
@@ -284,7 +289,8 @@ func TestDocumentation(t *testing.T) {
 	for name, v := range map[string]any{
 		"Participant": &wire.Participant{}, "Track": &wire.Track{}, "Publication": &wire.Publication{}, "Limits": &wire.Limits{},
 		"ICEServer": &wire.ICEServer{}, "OfferSection": &wire.OfferSection{}, "Slot": &wire.Slot{}, "OwnTrack": &wire.OwnTrack{},
-		"Error": &wire.Error{},
+		"TrackView": &wire.TrackView{},
+		"Error":     &wire.Error{},
 	} {
 		check("Type "+name, v)
 	}

@@ -122,6 +122,28 @@ export interface UnsubscribeRequest {
   tracks: string[];
 }
 
+/**
+ * ViewRequest says how the client shows tracks of others, so that no more of them is sent than can be seen. Tracks that
+ * are not named stay as they were; one that was never named counts as shown large. Unknown tracks are ignored.
+ */
+export interface ViewRequest {
+  type: "view";
+  /** Tracks of others that are shown differently from before. At most 64 items. */
+  views: TrackView[];
+}
+
+/** TrackView says how a track is shown. */
+export interface TrackView {
+  /** A track of somebody else. */
+  track: string;
+  /** Width in pixels of the screen, at most 16384; 0: it cannot be seen, and its pictures are not sent. */
+  width: number;
+  /** Height in pixels of the screen, at most 16384. */
+  height: number;
+  /** It is to be seen well before others are. */
+  pinned?: boolean;
+}
+
 /** AnswerRequest answers an offer. One offer is outstanding at a time, and the client never offers by itself. */
 export interface AnswerRequest {
   type: "answer";
@@ -310,6 +332,11 @@ export interface UnsubscribeOK {
   type: "unsubscribe.ok";
 }
 
+/** ViewOK confirms. */
+export interface ViewOK {
+  type: "view.ok";
+}
+
 /** AnswerOK confirms. */
 export interface AnswerOK {
   type: "answer.ok";
@@ -427,6 +454,18 @@ export interface Slot {
   track: string;
   /** Whose track it is; "" while the slot is free. */
   participant: string;
+}
+
+/**
+ * DemandEvent says how many layers of an own track anybody can make use of: those above need not be encoded. All of
+ * them are wanted until an event says otherwise.
+ */
+export interface DemandEvent {
+  type: "demand";
+  /** An own track. */
+  track: string;
+  /** How many, from the lowest; at least 1. */
+  layers: number;
 }
 
 /** MediaEvent says how the media transport of the client itself fares, as the server sees it. */
@@ -598,6 +637,7 @@ export type ClientRequest =
   | UnpublishRequest
   | SubscribeRequest
   | UnsubscribeRequest
+  | ViewRequest
   | AnswerRequest
   | MuteRequest
   | ModerateRequest
@@ -614,6 +654,7 @@ export type ServerReply =
   | UnpublishOK
   | SubscribeOK
   | UnsubscribeOK
+  | ViewOK
   | AnswerOK
   | MuteOK
   | ModerateOK
@@ -627,6 +668,7 @@ export type ServerReply =
 export type ServerEvent =
   | OfferEvent
   | SlotsEvent
+  | DemandEvent
   | MediaEvent
   | JoinedEvent
   | LeftEvent
@@ -653,6 +695,7 @@ export interface ReplyTo {
   unpublish: UnpublishOK;
   subscribe: SubscribeOK;
   unsubscribe: UnsubscribeOK;
+  view: ViewOK;
   answer: AnswerOK;
   mute: MuteOK;
   moderate: ModerateOK;

@@ -301,6 +301,16 @@ func (e *Endpoint) bindings() {
 	e.event(sfu.Event{Type: sfu.EventSlots, Slots: slots})
 }
 
+// SetViews notes how tracks are shown.
+func (e *Endpoint) SetViews(ctx context.Context, v []sfu.View) error {
+	return e.call(ctx, "SetViews", v)
+}
+
+// Demand says how many layers of an own track are wanted.
+func (e *Endpoint) Demand(t string, layers int) {
+	e.event(sfu.Event{Type: sfu.EventDemand, Track: sfu.TrackID(t), Layers: layers})
+}
+
 // SetMuted mutes an own track.
 func (e *Endpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error {
 	if err := e.call(ctx, "SetMuted", t, muted); err != nil {
