@@ -367,9 +367,9 @@ func TestLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shardtest.Until(t, "done", func() bool { return r.shard.Pool.Stats().Done == 1 }) // the client knows sooner than we do
 	_ = conn.Close()
-	st := r.shard.Pool.Stats()
-	if st.Refused == 0 || st.Done != 1 || st.Failed != 1 {
+	if st := r.shard.Pool.Stats(); st.Refused == 0 || st.Done != 1 || st.Failed != 1 {
 		t.Errorf("stats %+v", st)
 	}
 	r.shard.Do(func(m *transport.Mux, _ int64) {
