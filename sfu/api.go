@@ -48,6 +48,7 @@ type ParticipantID string
 // JoinOptions say who joins and what that participant publishes at once, so that the first offer has room for it.
 type JoinOptions struct {
 	Participant ParticipantID
+	Label       string // what recordings call the participant; the node itself makes no use of it
 	Publish     []Publish
 }
 
@@ -77,6 +78,7 @@ const (
 	EventSpeaker                        // Speaker: for the whole conference; Participant is empty
 	EventTrackLive                      // Track: the first packet of Participant's publication has arrived
 	EventDemand                         // Track, Layers: how many layers of Participant's publication, from the lowest, are of use to anybody
+	EventRecording                      // Recording: the conference is recorded from now on, or no more; Participant is empty
 )
 
 // Event is something that happened in a conference. Events of one conference come in order.
@@ -90,6 +92,7 @@ type Event struct {
 	Track       TrackID
 	Speaker     ParticipantID // empty: nobody speaks
 	Layers      int           // at least 1
+	Recording   *Recording
 }
 
 // State is the state of an endpoint's transport.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/sotto-edge/sotto/sfu/forward"
+	"github.com/sotto-edge/sotto/sfu/record"
 	"github.com/sotto-edge/sotto/sfu/speaker"
 )
 
@@ -63,6 +64,9 @@ type conference struct {
 	heardAt  int64 // the last level
 	lookedAt int64 // the last look for the speaker
 
+	recording  *record.Recording // nil: nobody records
+	recordedBy string            // who began the last one
+
 	away bool // another node has it: this one stands by for it, or has given it up. Nothing is said of it here.
 	over bool // it is in the node's table no more
 }
@@ -100,6 +104,7 @@ func (c *conference) shards(f func(s *shard, es []*endpoint, now int64) error) e
 // freeze stops the conference for good: another node goes on with it.
 func (c *conference) freeze() {
 	c.away = true
+	c.stopRecording(record.Moved)
 	_ = c.shards(func(_ *shard, es []*endpoint, _ int64) error { // only a shard that has ended fails, and that one sends nothing
 		for _, e := range es {
 			e.sess.Freeze()
@@ -134,7 +139,7 @@ func (c *conference) join(opts JoinOptions) (*endpoint, error) {
 	}
 	c.speakerN++
 	e := &endpoint{
-		conf: c, id: opts.Participant, state: StateConnecting, ssrcs: make(map[uint32]bool), speakerID: c.speakerN,
+		conf: c, id: opts.Participant, label: opts.Label, state: StateConnecting, ssrcs: make(map[uint32]bool), speakerID: c.speakerN,
 		fingerprint: c.node.fingerprint,
 	}
 	if err := e.begin(opts); err != nil {
@@ -160,6 +165,7 @@ func (c *conference) remove(e *endpoint) {
 }
 
 func (c *conference) close() {
+	c.stopRecording(record.Emptied)
 	for _, e := range c.endpoints {
 		e.close()
 	}

@@ -205,6 +205,7 @@ func (e *Endpoint) Close() error {
 type endpoint struct {
 	conf    *conference
 	id      ParticipantID
+	label   string
 	shard   *shard
 	session transport.SessionID
 	sess    *transport.Session

@@ -126,6 +126,7 @@ func (e *endpoint) answer(number int, a Answer) error {
 	for _, cfg := range tracks {
 		p := cfg.User.(*publication)
 		p.section.agreed = true
+		e.conf.tap(p)
 		e.conf.published(p)
 	}
 	if more {

@@ -28,6 +28,7 @@ import (
 
 	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/sfu/forward"
+	"github.com/sotto-edge/sotto/sfu/record"
 	"github.com/sotto-edge/sotto/sfu/transport"
 	"github.com/sotto-edge/sotto/sfu/transport/handshake"
 )
@@ -40,6 +41,9 @@ var (
 	ErrAway             = errors.New("sfu: another node has the conference")
 	ErrStaleOffer       = errors.New("sfu: the answer is not to the outstanding offer")
 	ErrBadAnswer        = errors.New("sfu: the answer does not fit its offer")
+	ErrNoRecorder       = errors.New("sfu: this node does not record")
+	ErrRecording        = errors.New("sfu: the conference is being recorded already")
+	ErrNotRecording     = errors.New("sfu: the conference is not being recorded")
 	ErrTooMany          = errors.New("sfu: too many")
 	ErrUnsupportedCodec = errors.New("sfu: unknown codec")
 )
@@ -69,6 +73,8 @@ type Config struct {
 	Secret transport.UfragKey
 	// Observer hears of what happens.
 	Observer Observer
+	// Recorder writes conferences to disk that are to be recorded; nil: none is. It is the caller's to close, after the Node.
+	Recorder *record.Recorder
 	// Shards is the number of threads that forward media, each with a socket on the one port; 0: one for each core.
 	Shards int
 	// Together is how many endpoints a conference has on one shard before it spreads over the others (0: 16). Packets that cross
@@ -272,6 +278,7 @@ func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
 		for _, c := range n.shut() {
 			c.mu.Lock()
+			c.stopRecording(record.Shutdown)
 			c.close()
 			c.mu.Unlock()
 		}
@@ -340,6 +347,7 @@ func (n *Node) enter(ctx context.Context, id string, wanted bool) (*conference, 
 // leave gives the conference's lock back, and ends the conference if nobody is left in it.
 func (c *conference) leave() {
 	if len(c.endpoints) == 0 && !c.over {
+		c.stopRecording(record.Emptied)
 		c.over = true
 		c.node.mu.Lock()
 		delete(c.node.conferences, c.id)

@@ -22,6 +22,9 @@ func (t *Track) review(now int64) {
 	for _, m := range t.mirrors {
 		top = max(top, m.demand)
 	}
+	if t.tap != nil {
+		top = len(t.layers) - 1
+	}
 	switch {
 	case top == t.demand:
 		t.lowerAt = 0

@@ -19,9 +19,7 @@ type Tap struct {
 
 // Tap begins to copy what the publisher sends into ring. A track has one tap at a time: another one ends the first.
 func (t *Track) Tap(ring *tap.Ring, now int64) *Tap {
-	if t.tap != nil {
-		t.tap.Close(now)
-	}
+	t.Untap(now)
 	x := &Tap{track: t, ring: ring, waiting: now}
 	t.tap = x
 	for _, l := range t.layers {
@@ -30,6 +28,7 @@ func (t *Track) Tap(ring *tap.Ring, now int64) *Tap {
 	if t.muted {
 		x.note(tap.Muted, now)
 	}
+	t.review(now)
 	t.RequestKey(now)
 	return x
 }
@@ -52,7 +51,15 @@ func (x *Tap) Close(now int64) {
 		return
 	}
 	x.track.tap = nil
+	x.track.review(now)
 	x.note(tap.End, now)
+}
+
+// Untap ends the track's tap, if it has one.
+func (t *Track) Untap(now int64) {
+	if t.tap != nil {
+		t.tap.Close(now)
+	}
 }
 
 // note puts a record that is no packet.

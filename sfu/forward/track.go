@@ -200,9 +200,7 @@ func (t *Track) Close(now int64) {
 		t.legs[len(t.legs)-1].Bind(nil, now)
 	}
 	t.mirrors = nil
-	if t.tap != nil {
-		t.tap.Close(now)
-	}
+	t.Untap(now)
 	if t.speaker != nil {
 		t.speaker.Remove(t.speakerID)
 	}

@@ -49,6 +49,7 @@ type Reason string
 const (
 	Stopped  Reason = "stopped"    // somebody asked for it
 	Emptied  Reason = "emptied"    // the last participant left
+	Moved    Reason = "moved"      // another node goes on with the conference
 	Shutdown Reason = "shutdown"   // the server stopped
 	Limit    Reason = "limit"      // recordings take what they may
 	DiskFull Reason = "disk-full"  // the file system has no room
