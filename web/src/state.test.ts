@@ -82,3 +82,8 @@ test('a rejoin keeps the chat and drops the old seat', () => {
   );
   expect([s.chat.length, s.slots.length, s.link]).toEqual([1, 0, 'open']);
 });
+
+test('an event of a newer server changes nothing', () => {
+  const s = run();
+  expect(reduce(s, { type: 'event', event: { type: 'later' } as unknown as ServerEvent })).toBe(s);
+});

@@ -202,11 +202,8 @@ function event(s: State, e: ServerEvent): State {
       const seen = s.panel === 'chat' || e.from === s.me;
       return { ...s, chat: [...s.chat, line].slice(-chatKept), unread: seen ? s.unread : s.unread + 1 };
     }
-    case 'offer':
-    case 'media':
-    case 'removed':
-    case 'closing':
-      return s; // the room acts on these
+    default: // the room acts on the others, and a newer server may have some that nobody here knows
+      return s;
   }
 }
 
