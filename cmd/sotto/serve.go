@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,8 +35,15 @@ type serveCommand struct {
 	CPUProfile string `name:"cpu-profile" hidden:"" placeholder:"FILE" help:"Write CPU profiles here, which SIGUSR2 begins and ends."`
 }
 
+// garbage is how much garbage, in percent of what is in use, is let grow before it is collected. Most of what a join allocates is
+// dropped at once, the media path allocates nothing: half of Go's default shows in the memory and not in the processor time.
+const garbage = 50
+
 // Run serves until SIGINT or SIGTERM.
 func (c serveCommand) Run(env environment) error {
+	if os.Getenv("GOGC") == "" { // whoever sets it means it
+		debug.SetGCPercent(garbage)
+	}
 	ctx, stop := run.UntilSignal(context.Background())
 	defer stop()
 	return c.serve(ctx, env)
