@@ -180,7 +180,8 @@ func (c *conference) state(mode HandoverMode) (conferenceState, error) {
 	}
 	err := c.shards(func(_ *shard, es []*endpoint, now int64) error {
 		for _, e := range es {
-			if e.state < StateFailed { // else it is over, and its participant can only join anew
+			// What the transport says, not what control has heard of it yet. When it is over its participant can only join anew.
+			if e.sess.State() < StateFailed {
 				st.Endpoints = append(st.Endpoints, e.stateNow(now))
 			}
 		}
