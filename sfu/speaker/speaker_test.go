@@ -155,26 +155,145 @@ func TestRemove(t *testing.T) {
 	if id, changed := d.Tick(2000 * ms); id != 0 || !changed {
 		t.Errorf("speaker %d, changed %v, after all left", id, changed)
 	}
-	if l := d.Loudest(3, nil); len(l) != 0 {
-		t.Errorf("loudest %v after all left", l)
+	if l := d.Heard(nil); len(l) != 0 {
+		t.Errorf("heard %v after all left", l)
 	}
 }
 
-func TestLoudest(t *testing.T) {
-	var d speaker.Detector
-	until := int64(1000)
-	simulate(&d, until, 20,
-		talk{id: 1, from: 0, to: until, level: 40}, talk{id: 2, from: 0, to: until, level: 20}, talk{id: 3, from: 0, to: until, level: 30},
-		talk{id: 4, from: 0, to: until, level: 20}, talk{id: 5}, talk{id: 6, from: 0, to: until, level: 90})
-	for n, want := range [][]uint64{{}, {2}, {2, 4}, {2, 4, 3}, {2, 4, 3, 1}, {2, 4, 3, 1}} {
-		if got := d.Loudest(n, nil); !slices.Equal(got, want) {
-			t.Errorf("loudest %d: %v, want %v", n, got, want)
+// placed is who was among the first n of Heard, from when.
+type placed struct {
+	at  int64
+	ids []uint64
+}
+
+// listen plays talks as simulate does, and notes each change of those among the first n places, in the order of their ids.
+func listen(d *speaker.Detector, until int64, n int, talks ...talk) (out []placed) {
+	var last []uint64
+	for now := int64(0); now < until; now += 20 {
+		for id := uint64(1); id <= 8; id++ {
+			level, voice := uint8(127), false
+			for _, k := range talks {
+				if k.id != id {
+					continue
+				}
+				if l, v := k.at(now); l < level {
+					level, voice = l, v
+				}
+			}
+			d.Level(id, level, voice, now*ms)
+		}
+		d.Tick(now * ms)
+		heard := d.Heard(nil)
+		heard = heard[:min(n, len(heard))]
+		slices.Sort(heard)
+		if !slices.Equal(heard, last) {
+			last = heard
+			out = append(out, placed{now, heard})
 		}
 	}
-	d.Tick(2100 * ms)
-	if got := d.Loudest(4, []uint64{7}); !slices.Equal(got, []uint64{7}) {
-		t.Errorf("loudest after a second of silence: %v", got)
+	return out
+}
+
+// Whoever speaks is heard from the first packet to a while after the last, and more than there are places for change only by
+// right.
+func TestHeard(t *testing.T) {
+	speech := func(id uint64, from, to int64, level uint8) talk {
+		return talk{id: id, from: from, to: to, level: level, syllable: 180, gap: 60}
 	}
+	for _, c := range []struct {
+		name  string
+		talks []talk
+		want  []placed // at: the latest
+		early []int64  // the earliest, where that is not the latest
+	}{
+		{"one word", []talk{{id: 1, from: 1000, to: 1200, level: 40}}, []placed{{1000, []uint64{1}}, {2700, nil}}, nil},
+		{"below the threshold", []talk{{id: 1, from: 1000, to: 3000, level: 60}, {id: 2, from: 1000, to: 3000, level: 50, unsaid: true}}, nil, nil},
+		{"breath between sentences", []talk{speech(1, 0, 1000, 30), speech(1, 2200, 3000, 30)}, []placed{{0, []uint64{1}}, {4700, nil}}, []int64{0, 4400}},
+		{"two at once", []talk{speech(1, 0, 3000, 30), speech(2, 1000, 2000, 40)}, []placed{
+			{0, []uint64{1}}, {1000, []uint64{1, 2}}, {3500, []uint64{1}}, {4500, nil},
+		}, []int64{0, 1000, 3300, 4300}},
+		{"a third as loud as the two has to wait for a pause", []talk{speech(1, 0, 2000, 30), speech(2, 100, 4900, 30), speech(3, 500, 4900, 28)}, []placed{
+			{0, []uint64{1}}, {100, []uint64{1, 2}}, {2700, []uint64{2, 3}},
+		}, []int64{0, 100, 2300}},
+		{"a third that is clearly louder comes before the quieter", []talk{speech(1, 0, 4900, 30), speech(2, 100, 4900, 45), speech(3, 1000, 4900, 25)}, []placed{
+			{0, []uint64{1}}, {100, []uint64{1, 2}}, {1500, []uint64{1, 3}},
+		}, []int64{0, 100, 1150}},
+		{"a door slams into two speeches", []talk{speech(1, 0, 4900, 30), speech(2, 100, 4900, 45), {id: 3, from: 1000, to: 1080, level: 0}}, []placed{
+			{0, []uint64{1}}, {100, []uint64{1, 2}},
+		}, nil},
+		{"a noise that has a place gives it up at once", []talk{{id: 1, from: 1000, to: 1060, level: 0}, speech(2, 900, 4900, 40), speech(3, 1500, 4900, 40)}, []placed{
+			{900, []uint64{2}}, {1000, []uint64{1, 2}}, {1640, []uint64{2, 3}},
+		}, []int64{900, 1000, 1600}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var d speaker.Detector
+			got := listen(&d, 5000, 2, c.talks...)
+			ok := len(got) == len(c.want)
+			for i := range got {
+				if !ok {
+					break
+				}
+				early := c.want[i].at
+				if i < len(c.early) {
+					early = c.early[i]
+				}
+				ok = slices.Equal(got[i].ids, c.want[i].ids) && got[i].at <= c.want[i].at && got[i].at >= early
+			}
+			if !ok {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+	var d speaker.Detector
+	d.Level(1, 20, true, 0)
+	d.Level(2, 20, true, 0)
+	if got := d.Heard([]uint64{7}); !slices.Equal(got, []uint64{7, 1, 2}) {
+		t.Errorf("heard %v", got)
+	}
+	d.Remove(1)
+	if got := d.Heard(nil); !slices.Equal(got, []uint64{2}) {
+		t.Errorf("heard %v after one has left", got)
+	}
+	d.Tick(1600 * ms)
+	if got := d.Heard(nil); len(got) != 0 {
+		t.Errorf("heard %v after silence", got)
+	}
+}
+
+// Among more people of about the same loudness than there are places, all talking at once in syllables of their own, nobody loses
+// a place who does not pause, and nobody has one who does not speak.
+func TestHeardCalm(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var talks []talk
+		ends := map[uint64]int64{}
+		for id := uint64(1); id <= 8; id++ {
+			from := rapid.Int64Range(0, 100).Draw(t, "from") * 20
+			k := talk{
+				id: id, from: from, to: from + rapid.Int64Range(20, 300).Draw(t, "length")*20, level: uint8(rapid.IntRange(28, 32).Draw(t, "level")),
+				syllable: rapid.Int64Range(7, 15).Draw(t, "syllable") * 20, gap: rapid.Int64Range(1, 10).Draw(t, "gap") * 20,
+			}
+			talks = append(talks, k)
+			ends[id] = k.to
+		}
+		var d speaker.Detector
+		var last []uint64
+		for _, p := range listen(&d, 10000, 3, talks...) {
+			for _, id := range last {
+				if !slices.Contains(p.ids, id) && p.at < ends[id] {
+					t.Fatalf("at %d: %d has lost its place to one of %v, in the middle of what it says", p.at, id, p.ids)
+				}
+			}
+			for _, id := range p.ids {
+				if p.at > ends[id]+1500 || p.at < talks[id-1].from {
+					t.Fatalf("at %d: %d has a place and does not speak", p.at, id)
+				}
+			}
+			last = p.ids
+		}
+		if len(last) != 0 {
+			t.Fatalf("heard after everybody's end: %v", last)
+		}
+	})
 }
 
 // TestBurstsNeverSwitch: whatever the noises of others, if each is shorter than 100 ms and none follows within 200 ms of
@@ -245,7 +364,7 @@ func TestCalm(t *testing.T) {
 func TestNothingAllocates(t *testing.T) {
 	var d speaker.Detector
 	now := int64(0)
-	dst := make([]uint64, 0, 3)
+	dst := make([]uint64, 0, 32)
 	run := func() {
 		for range 50 {
 			now += 20 * ms
@@ -253,11 +372,25 @@ func TestNothingAllocates(t *testing.T) {
 				d.Level(id, uint8(now/ms+int64(id)*7)&63, true, now)
 			}
 			d.Tick(now)
-			dst = d.Loudest(3, dst[:0])
+			dst = d.Heard(dst[:0])
 		}
 	}
 	if n := testing.AllocsPerRun(10, run); n != 0 {
 		t.Errorf("allocates %v times", n)
+	}
+}
+
+// All of a large meeting talk at once.
+func BenchmarkTick500(b *testing.B) {
+	var d speaker.Detector
+	now := int64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		now += 50 * ms
+		for id := uint64(1); id <= 500; id++ {
+			d.Level(id, uint8(20+(id*7+uint64(now/ms/50)*3)%20), true, now)
+		}
+		d.Tick(now)
 	}
 }
 
