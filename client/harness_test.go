@@ -257,6 +257,7 @@ type talker struct {
 	keys    atomic.Int32  // key frames sent
 	asked   atomic.Int32  // key frames asked for
 	silent  atomic.Bool
+	level   atomic.Uint32 // of speak
 	from    uint16
 	base    uint32
 	codec   string              // of pictures; empty: vp8

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -475,33 +476,92 @@ func closing(m *member) <-chan struct{} {
 	return ended
 }
 
+// speak lets somebody send sound of a level, in -dBov, which may be changed.
+func speak(t *testing.T, who *member, level uint32) *talker {
+	t.Helper()
+	track := who.Local(wire.Microphone)
+	return talk(t, track, func(w *talker) {
+		w.level.Store(level)
+		w.dress = func(p *rtp.Packet) {
+			ext := rtp.AudioLevelExtension{Level: uint8(w.level.Load()), Voice: true}
+			b, err := ext.Marshal()
+			if err == nil {
+				err = p.SetExtension(track.ExtensionID(irtp.URIAudioLevel), b)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // The one who speaks louder and longer is the speaker; when all are silent, nobody is.
 func TestSpeaker(t *testing.T) {
 	t.Parallel()
 	m := newMeeting(t)
 	ann, bob := m.join("Ann", publish(microphone)), m.join("Bob", publish(microphone))
 	watch := m.join("Watch", nil)
-	speak := func(who *member, level uint8) *talker {
-		track := who.Local(wire.Microphone)
-		return talk(t, track, func(w *talker) {
-			w.dress = func(p *rtp.Packet) {
-				ext := rtp.AudioLevelExtension{Level: level, Voice: true}
-				b, err := ext.Marshal()
-				if err == nil {
-					err = p.SetExtension(track.ExtensionID(irtp.URIAudioLevel), b)
-				}
-				if err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	speak(ann, 80) // -80 dBov: as good as silent
-	loud := speak(bob, 20)
+	speak(t, ann, 80) // -80 dBov: as good as silent
+	loud := speak(t, bob, 20)
 	event(watch, func(e *wire.Speaker) bool { return e.Participant == bob.Participant() })
 	loud.quit()
-	speak(ann, 15).quit()
+	speak(t, ann, 15).quit()
 	event(watch, func(e *wire.Speaker) bool { return e.Participant == "" })
+}
+
+// Of more microphones than three the silent ones are not sent, and who begins to speak is, with about the first packet.
+func TestLoudest(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t)
+	watch := m.join("Watch", auto)
+	var talkers []*talker
+	for i := range 5 {
+		who := m.join("Talker "+strconv.Itoa(i), publish(microphone))
+		talkers = append(talkers, speak(t, who, 127))
+	}
+	receivers := func() (sent, rest int) {
+		infos, err := m.node.Conferences(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range infos[0].Endpoints {
+			for _, s := range e.Slots {
+				if s.Resting {
+					rest++
+				} else {
+					sent++
+				}
+			}
+		}
+		return sent, rest
+	}
+	for range 5 {
+		event[*wire.TrackLive](watch, nil)
+	}
+	eventually(t, "silence", func() bool { sent, _ := receivers(); return sent == 0 })
+	ann := talkers[4] // the first three have slots from before there were more
+	ann.level.Store(30)
+	stream := await(t, "who speaks", watch.Streams(), func(s *client.Stream) bool { return s.Track.ID == ann.track.ID() })
+	read(t, stream, 20)
+	ann.level.Store(127)
+	eventually(t, "rest", func() bool { sent, rest := receivers(); return sent == 0 && rest == 3 })
+	for len(stream.Packets()) > 0 {
+		receive(t, "packet", stream.Packets())
+	}
+	before := ann.sent.Load()
+	eventually(t, "half a second of silence", func() bool { return ann.sent.Load() > before+50 })
+	if n := len(stream.Packets()); n != 0 {
+		t.Errorf("%d packets of a resting track", n)
+	}
+	before = ann.sent.Load()
+	ann.level.Store(30)
+	packets := read(t, stream, 20)
+	continuous(t, packets, 480)
+	first, _, _ := number(packets[0])
+	t.Logf("the first packet that is heard is number %d of what is said", first-before)
+	if first > before+20 {
+		t.Errorf("the first %d packets are missing", first-before)
+	}
 }
 
 // Everybody's roster is the same, whenever they came.

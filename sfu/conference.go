@@ -64,6 +64,8 @@ type conference struct {
 	heardAt  int64 // the last level
 	lookedAt int64 // the last look for the speaker
 
+	cast
+
 	recording  *record.Recording // nil: nobody records
 	recordedBy string            // who began the last one
 
@@ -74,7 +76,7 @@ type conference struct {
 func newConference(n *Node, id string) *conference {
 	return &conference{
 		node: n, id: id, endpoints: make(map[ParticipantID]*endpoint), publications: make(map[TrackID]*publication),
-		speakers: make(map[uint64]*endpoint),
+		speakers: make(map[uint64]*endpoint), cast: newCast(n),
 	}
 }
 
@@ -122,9 +124,13 @@ type publication struct {
 	simulcast bool
 	muted     bool
 	live      bool
+	levels    bool // a microphone whose publisher says how loud it is
 	section   *section
 	media     *forward.Track // nil before the answer; what it does is its shard's
 	mirrors   map[*shard]*mirrored
+
+	mark  uint64 // of the choice that it is in (cast)
+	rests bool   // … as one that rests
 }
 
 func (c *conference) join(opts JoinOptions) (*endpoint, error) {
@@ -140,7 +146,7 @@ func (c *conference) join(opts JoinOptions) (*endpoint, error) {
 	c.speakerN++
 	e := &endpoint{
 		conf: c, id: opts.Participant, label: opts.Label, state: StateConnecting, ssrcs: make(map[uint32]bool), speakerID: c.speakerN,
-		fingerprint: c.node.fingerprint,
+		fingerprint: c.node.fingerprint, videos: c.node.cfg.Videos,
 	}
 	if err := e.begin(opts); err != nil {
 		for _, p := range e.own {
@@ -157,6 +163,8 @@ func (c *conference) join(opts JoinOptions) (*endpoint, error) {
 
 func (c *conference) remove(e *endpoint) {
 	delete(c.endpoints, e.id)
+	c.exeunt(e)
+	c.detector.Remove(e.speakerID)
 	for _, p := range e.own {
 		delete(c.publications, p.id)
 		c.unpublished(p)
@@ -173,25 +181,31 @@ func (c *conference) close() {
 
 // unpublished frees the slots that showed p and lets those who wait have them.
 func (c *conference) unpublished(p *publication) {
+	answered := p.media != nil
+	if answered {
+		c.exit(p)
+	}
 	p.end() // before anybody is told: what comes in a slot after that is not of p
-	var showing []*endpoint
+	var binds []*endpoint
 	for _, e := range c.endpoints {
-		if e.forget(p.id) {
-			showing = append(showing, e)
+		if e.forget(p, answered) {
+			binds = append(binds, e)
 		}
 	}
-	for _, e := range showing {
-		e.bind()
-	}
+	c.settle(nil, binds...)
 }
 
-// published lets everybody who wants p have it.
+// published lets everybody who wants p, which has just been answered, have it.
 func (c *conference) published(p *publication) {
+	c.enter(p)
+	var binds []*endpoint
 	for _, e := range c.endpoints {
-		if e.wantsTrack(p.id) {
-			e.bind()
+		if e.wantsTrack(p) {
+			e.ready[p.source.Kind()]++
+			binds = append(binds, e)
 		}
 	}
+	c.settle(nil, binds...)
 }
 
 // wentLive says that the first packet of p has arrived.
@@ -260,7 +274,8 @@ func (c *conference) findSpeaker(now int64) bool {
 		}
 		c.emit(ev)
 	}
-	return id != 0 || now-c.heardAt < speakerSilence
+	c.perform(c.speakers[id], now)
+	return id != 0 || now-c.heardAt < speakerSilence || len(c.late) > 0
 }
 
 // ConferenceInfo describes a conference to operators.
@@ -303,6 +318,7 @@ type LayerInfo struct {
 type SlotInfo struct {
 	MID          string
 	Track        TrackID
+	Resting      bool // nothing is sent: whose track it is does not speak
 	Packets      uint32
 	Lost         int32
 	FractionLost uint8

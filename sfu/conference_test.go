@@ -64,7 +64,7 @@ func TestSubscribe(t *testing.T) {
 
 // Slots grow in threes, with one offer for as many as are missing, to fifty sections at most; what finds none waits for one.
 func TestSlotGrowth(t *testing.T) {
-	f := start(t)
+	f := start(t, func(c *sfu.Config) { c.Loudest = 100 })
 	b := f.join("b")
 	b.answer(1)
 	var tracks []sfu.TrackID

@@ -85,7 +85,8 @@ func (e *Endpoint) Unpublish(ctx context.Context, id TrackID) error {
 	})
 }
 
-// Subscribe asks for tracks of others. They are bound to free slots as soon as there are any; EventSlots says which.
+// Subscribe asks for tracks of others. They are bound to free slots as soon as there are any; EventSlots says which. Of more tracks than
+// are worth sending at a time, those are bound that matter most, and others in their place when that changes.
 func (e *Endpoint) Subscribe(ctx context.Context, ids []TrackID) error {
 	return e.do(ctx, func(e *endpoint) error {
 		for _, id := range ids {
@@ -95,9 +96,7 @@ func (e *Endpoint) Subscribe(ctx context.Context, ids []TrackID) error {
 			}
 		}
 		for _, id := range ids {
-			if !e.wantsTrack(id) {
-				e.wants = append(e.wants, id)
-			}
+			e.want(e.conf.publications[id])
 		}
 		e.bind()
 		return nil
@@ -109,14 +108,11 @@ func (e *Endpoint) Subscribe(ctx context.Context, ids []TrackID) error {
 func (e *Endpoint) Unsubscribe(ctx context.Context, ids []TrackID) error {
 	return e.do(ctx, func(e *endpoint) error {
 		for _, id := range ids {
-			e.wants = slices.DeleteFunc(e.wants, func(w TrackID) bool { return w == id })
-			for _, s := range e.sections {
-				if s.shows != nil && s.shows.id == id {
-					e.free(s)
-				}
+			if p := e.conf.publications[id]; p != nil && e.wantsTrack(p) {
+				e.unwant(p)
 			}
 		}
-		e.bind()
+		e.conf.settle(e.shard, e)
 		return nil
 	})
 }
@@ -126,35 +122,52 @@ func (e *Endpoint) Unsubscribe(ctx context.Context, ids []TrackID) error {
 func (e *Endpoint) SetViews(ctx context.Context, views []View) error {
 	return e.do(ctx, func(e *endpoint) error {
 		for _, v := range views {
-			if e.conf.publications[v.Track] == nil {
+			p := e.conf.publications[v.Track]
+			if p == nil {
 				continue // its publisher was quicker
 			}
 			if e.views == nil {
 				e.views = make(map[TrackID]View)
 			}
 			e.views[v.Track] = v
+			switch i := slices.Index(e.pinned, p); {
+			case v.Pinned && i < 0:
+				e.pinned = append(e.pinned, p)
+			case !v.Pinned && i >= 0:
+				e.pinned = slices.Delete(e.pinned, i, i+1)
+			}
 			for _, s := range e.sections {
-				if s.shows != nil && s.shows.id == v.Track {
-					e.setView(s)
+				if s.shows == p && !s.rests {
+					fv := e.viewOf(p)
+					e.shard.post(func(now int64) { s.leg.SetView(fv, now) })
 				}
 			}
 		}
+		e.bind()
 		return nil
 	})
 }
 
-// setView tells slot s how what it shows is seen.
-func (e *endpoint) setView(s *section) {
-	v, ok := e.views[s.shows.id]
+// SetVideos says how many pictures the participant wants to be sent at a time, at most. The node has a bound of its own.
+func (e *Endpoint) SetVideos(ctx context.Context, n int) error {
+	return e.do(ctx, func(e *endpoint) error {
+		e.videos = max(0, n)
+		e.bind()
+		return nil
+	})
+}
+
+// viewOf says how e sees p.
+func (e *endpoint) viewOf(p *publication) forward.View {
+	v, ok := e.views[p.id]
 	if !ok {
 		v = View{Width: defaultWidth, Height: defaultHeight}
 	}
 	const most = 1 << 14 // pixels a side
-	fv := forward.View{
+	return forward.View{
 		Pixels: uint32(max(0, min(v.Width, most)) * max(0, min(v.Height, most))),
-		Pinned: v.Pinned, Screen: s.shows.source == Screen,
+		Pinned: v.Pinned, Screen: p.source == Screen,
 	}
-	e.shard.post(func(now int64) { s.leg.SetView(fv, now) })
 }
 
 // What a track is taken to be shown at by who has not said so.
@@ -170,7 +183,13 @@ func (e *Endpoint) SetMuted(ctx context.Context, id TrackID, muted bool) error {
 		if p == nil {
 			return ErrNotFound
 		}
-		return p.mute(muted)
+		if err := p.mute(muted); err != nil {
+			return err
+		}
+		if p.source == Camera { // one that shows nothing needs no slot that another can use
+			e.conf.rearrange(Video, 0)
+		}
+		return nil
 	})
 }
 
@@ -218,8 +237,16 @@ type endpoint struct {
 
 	sections []*section
 	own      []*publication
-	wants    []TrackID
-	views    map[TrackID]View // as the client has said
+
+	wants   [Video + 1]map[*publication]struct{}
+	ready   [Video + 1]int   // of those, how many were answered
+	views   map[TrackID]View // as the client has said …
+	pinned  []*publication   // … and which of them are pinned, in the order of that
+	videos  int              // most pictures at a time
+	changed bool             // slots show something else than was said last
+	due     bool             // … and it is to be said before long
+	slotsAt int64            // when it was said last
+	restN   uint64           // counts slots that came to rest
 
 	number      int
 	outstanding bool
@@ -242,6 +269,8 @@ type section struct {
 
 	slot   bool // sending
 	shows  *publication
+	rests  bool               // nothing is sent: who is shown does not speak
+	restN  uint64             // grows with each time
 	codecs []forward.CodecMap // that the client takes in the slot
 	ssrc   uint32
 	rtx    uint32
@@ -285,10 +314,10 @@ func (e *endpoint) close() {
 	e.conf.remove(e)
 	e.own = nil
 	for _, s := range e.sections {
-		if s.shows != nil {
+		if s.shows != nil && !s.rests {
 			s.shows.leave(e.shard)
-			s.shows = nil
 		}
+		s.shows = nil
 	}
 	e.shard.post(func(now int64) {
 		e.peer.Close(now)
@@ -356,7 +385,44 @@ func (e *endpoint) ownTrack(id TrackID) *publication {
 	return nil
 }
 
-func (e *endpoint) wantsTrack(id TrackID) bool { return slices.Contains(e.wants, id) }
+// ownSource returns what e publishes of a source, or nil.
+func (e *endpoint) ownSource(s Source) *publication {
+	for _, p := range e.own {
+		if p.source == s {
+			return p
+		}
+	}
+	return nil
+}
+
+func (e *endpoint) wantsTrack(p *publication) bool {
+	_, ok := e.wants[p.source.Kind()][p]
+	return ok
+}
+
+// want adds p to what is wanted.
+func (e *endpoint) want(p *publication) {
+	k := p.source.Kind()
+	if e.wantsTrack(p) {
+		return
+	}
+	if e.wants[k] == nil {
+		e.wants[k] = make(map[*publication]struct{})
+	}
+	e.wants[k][p] = struct{}{}
+	if p.media != nil {
+		e.ready[k]++
+	}
+}
+
+// unwant strikes p from what is wanted.
+func (e *endpoint) unwant(p *publication) {
+	k := p.source.Kind()
+	delete(e.wants[k], p)
+	if p.media != nil {
+		e.ready[k]--
+	}
+}
 
 // newLegs are legs to be made on the shard's thread for new slots.
 type newLegs []newLeg
@@ -388,43 +454,6 @@ func (e *endpoint) newSlots(k Kind, n int) (legs newLegs) {
 	return legs
 }
 
-// bind gives wanted tracks the free slots, makes more slots where there are too few, and says what changed.
-func (e *endpoint) bind() {
-	changed := false
-	var short [Video + 1]int
-	for _, id := range e.wants {
-		p := e.conf.publications[id]
-		if p == nil || p.media == nil || e.shown(p) {
-			continue
-		}
-		fits, more := e.freeSlot(p)
-		switch {
-		case fits != nil:
-			e.show(fits, p)
-			changed = true
-		case more:
-			short[p.source.Kind()]++
-		}
-	}
-	for k, n := range short {
-		pending := 0
-		for _, s := range e.sections {
-			if s.slot && int(s.kind) == k && !s.agreed {
-				pending++
-			}
-		}
-		if n > pending && len(e.sections) < maxSections {
-			legs := e.newSlots(Kind(k), (n-pending+slotPool-1)/slotPool*slotPool)
-			e.shard.post(func(int64) { legs.open(e) })
-			e.dirty = true
-		}
-	}
-	if changed {
-		e.emitSlots()
-	}
-	e.offer()
-}
-
 // freeSlot finds a slot for p. more says that more slots would help: all that the client takes are in use. They do not where it
 // takes none, or where one is free and does not take p's codec.
 func (e *endpoint) freeSlot(p *publication) (fits *section, more bool) {
@@ -449,55 +478,37 @@ func (e *endpoint) freeSlot(p *publication) (fits *section, more bool) {
 	return nil, !free && (usable || !refused)
 }
 
-func (e *endpoint) shown(p *publication) bool {
-	for _, s := range e.sections {
-		if s.shows == p {
-			return true
-		}
-	}
-	return false
-}
-
 // takes says whether the client takes c in the slot.
 func (s *section) takes(c rtp.Codec) bool {
 	return slices.ContainsFunc(s.codecs, func(m forward.CodecMap) bool { return m.Codec == c })
 }
 
-// show lets slot s, which is free, show p.
-func (e *endpoint) show(s *section, p *publication) {
-	s.shows = p
-	t := p.reach(e.shard).track
-	e.shard.post(func(now int64) { s.leg.Bind(t, now) })
-	e.setView(s)
-}
-
-// free lets slot s show nothing. When it returns nothing is sent in it any more.
-func (e *endpoint) free(s *section) {
-	p := s.shows
-	s.shows = nil
-	e.shard.finish(func(now int64) { s.leg.Bind(nil, now) })
-	p.leave(e.shard)
-	e.emitSlots()
-}
-
-// forget drops a publication that ended. It returns true if a slot came free.
-func (e *endpoint) forget(id TrackID) bool {
-	delete(e.views, id)
-	e.wants = slices.DeleteFunc(e.wants, func(w TrackID) bool { return w == id })
-	freed := false
-	for _, s := range e.sections {
-		if s.shows != nil && s.shows.id == id {
-			s.shows = nil
-			freed = true
+// forget drops a publication that ended, which may have been answered. Slots may have come free, or others have room for more.
+func (e *endpoint) forget(p *publication, answered bool) (bind bool) {
+	k := p.source.Kind()
+	if e.wantsTrack(p) {
+		delete(e.wants[k], p)
+		if answered {
+			e.ready[k]--
+			bind = e.ready[k] == e.most(k)
 		}
 	}
-	if freed {
-		e.emitSlots()
+	if _, ok := e.views[p.id]; ok {
+		delete(e.views, p.id)
+		e.pinned = slices.DeleteFunc(e.pinned, func(x *publication) bool { return x == p })
 	}
-	return freed
+	for _, s := range e.sections {
+		if s.shows == p { // nothing is sent in it any more
+			s.shows, s.rests = nil, false
+			e.changed, bind = true, true
+		}
+	}
+	return bind
 }
 
+// emitSlots says what all slots show.
 func (e *endpoint) emitSlots() {
+	e.changed, e.due = false, false
 	ev := Event{Participant: e.id, Type: EventSlots}
 	for _, s := range e.sections {
 		if !s.slot || !s.agreed {
@@ -540,7 +551,7 @@ func (e *endpoint) info() EndpointInfo {
 			continue
 		}
 		st := s.leg.Stats()
-		info.Slots = append(info.Slots, SlotInfo{MID: s.mid, Track: s.shows.id, Packets: st.Packets, Lost: st.Lost, FractionLost: st.FractionLost})
+		info.Slots = append(info.Slots, SlotInfo{MID: s.mid, Track: s.shows.id, Resting: s.rests, Packets: st.Packets, Lost: st.Lost, FractionLost: st.FractionLost})
 	}
 	return info
 }

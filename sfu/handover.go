@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sotto-edge/sotto/internal/plain"
 	"github.com/sotto-edge/sotto/sfu/forward"
@@ -15,7 +16,7 @@ import (
 var ErrState = errors.New("sfu: unreadable hand-over")
 
 // handoverVersion is the first byte of a Handover.
-const handoverVersion = 2
+const handoverVersion = 3
 
 // Handover is a conference in bytes: all that another node needs to go on with it, hop-by-hop keys included. It cannot be printed
 // or marshalled by accident; Expose gives the bytes to whoever carries them to the node that takes over.
@@ -81,6 +82,7 @@ type endpointState struct {
 	Own         []publicationState
 	Sections    []sectionState
 	Wants       []TrackID
+	Videos      int
 }
 
 type publicationState struct {
@@ -154,6 +156,7 @@ func (s *conferenceState) code(c *plain.Coder) {
 			}
 		})
 		plain.List(c, &e.Wants, plain.Text[TrackID])
+		plain.Int(c, &e.Videos)
 	})
 }
 
@@ -196,8 +199,14 @@ func (e *endpoint) stateNow(now int64) endpointState {
 	es := endpointState{
 		ID: e.id, Session: e.sess.ID(), State: e.state, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
 		Outstanding: e.outstanding, Dirty: e.dirty, Restart: e.restart, Certificate: e.fingerprint, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
-		Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Wants: e.wants,
+		Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Videos: e.videos,
 	}
+	for _, wants := range e.wants {
+		for p := range wants {
+			es.Wants = append(es.Wants, p.id)
+		}
+	}
+	slices.Sort(es.Wants)
 	own := make(map[*publication]int)
 	for _, p := range e.own {
 		own[p] = len(es.Own)
@@ -354,6 +363,7 @@ func (c *conference) restore(st *conferenceState, opts ImportOptions) error {
 	}
 	c.endpoints, c.publications = make(map[ParticipantID]*endpoint), make(map[TrackID]*publication)
 	c.speakers, c.detector, c.speakerN = make(map[uint64]*endpoint), speaker.Detector{}, st.SpeakerN
+	c.cast = newCast(c.node)
 	defer func() { // those of participants who left, or all that are not used because of an error
 		for _, e := range sessions {
 			e.shard.post(func(int64) { e.sess.Close() })
@@ -389,7 +399,7 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 	}
 	e := &endpoint{
 		conf: c, id: es.ID, session: es.Session, state: es.State, speakerID: es.SpeakerID, number: es.Number,
-		outstanding: es.Outstanding, dirty: es.Dirty, restart: es.Restart, offered: es.Offered, fingerprint: es.Certificate, wants: es.Wants,
+		outstanding: es.Outstanding, dirty: es.Dirty, restart: es.Restart, offered: es.Offered, fingerprint: es.Certificate, videos: es.Videos,
 		ssrcs: make(map[uint32]bool),
 	}
 	if es.Ufrag != "" {
@@ -427,6 +437,9 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 	c.speakers[e.speakerID] = e
 	for _, p := range e.own {
 		c.publications[p.id] = p
+		if p.media != nil {
+			c.enter(p)
+		}
 	}
 	return nil
 }
@@ -457,7 +470,8 @@ func (e *endpoint) restore(es *endpointState, was *endpoint, opts ImportOptions,
 		}
 		cfg := forward.TrackConfig{User: p}
 		if p.source == Microphone {
-			cfg.Speaker, cfg.SpeakerID = ear{e.shard, e.conf}, e.speakerID
+			cfg.Speaker, cfg.SpeakerID = newEar(e.shard, e.conf), e.speakerID
+			p.levels = es.Peer.Extensions.AudioLevel != 0
 		}
 		p.media, ok = e.peer.RestoreTrack(ps.Track, cfg, now)
 	}
@@ -505,6 +519,11 @@ func (c *conference) restoreSections(es *endpointState, tracks map[*publication]
 		}
 	}
 	e.sections = sections
+	for _, id := range es.Wants {
+		if p := c.publications[id]; p != nil && p.owner != e {
+			e.want(p)
+		}
+	}
 	shown := make(map[*section]*mirrored)
 	for _, sec := range sections {
 		e.ssrcs[sec.ssrc], e.ssrcs[sec.rtx] = true, true

@@ -125,13 +125,11 @@ func (e *endpoint) answer(number int, a Answer) error {
 	}
 	for _, cfg := range tracks {
 		p := cfg.User.(*publication)
-		p.section.agreed = true
+		p.section.agreed, p.levels = true, ext.AudioLevel != 0
 		e.conf.tap(p)
 		e.conf.published(p)
 	}
-	if more {
-		e.emitSlots()
-	}
+	e.changed = e.changed || more
 	e.bind()
 	return nil
 }
@@ -170,7 +168,7 @@ func (e *endpoint) track(sec *section, as *AnswerSection, codecs []forward.Codec
 		cfg.SSRCs = as.SSRCs[:min(1, len(as.SSRCs))]
 	}
 	if p.source == Microphone {
-		cfg.Speaker, cfg.SpeakerID = ear{e.shard, e.conf}, e.speakerID
+		cfg.Speaker, cfg.SpeakerID = newEar(e.shard, e.conf), e.speakerID
 	}
 	return cfg
 }

@@ -80,6 +80,9 @@ type Config struct {
 	// Together is how many endpoints a conference has on one shard before it spreads over the others (0: 16). Packets that cross
 	// cost; so does a core that has too much.
 	Together int
+	// Loudest is how many participants are heard at a time by one who wants to hear more, Videos how many pictures are sent to one
+	// (0: 3 and 24).
+	Loudest, Videos int
 	// MaxSessions bounds the endpoints of the node (0: 4096), MaxEndpoints those of one conference (0: 500).
 	MaxSessions, MaxEndpoints int
 	// Buffers bounds the packet buffers of a shard (0: 65536, 128 MiB when all are in use).
@@ -102,6 +105,12 @@ func (c *Config) defaults() {
 	}
 	if c.Together == 0 {
 		c.Together = 16
+	}
+	if c.Loudest == 0 {
+		c.Loudest = 3
+	}
+	if c.Videos == 0 {
+		c.Videos = 24
 	}
 	if c.MaxSessions == 0 {
 		c.MaxSessions = 4096

@@ -1,10 +1,12 @@
 package sfu
 
 import (
+	"math"
 	"sync"
 	"time"
 
 	"github.com/sotto-edge/sotto/sfu/forward"
+	"github.com/sotto-edge/sotto/sfu/speaker"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
 
@@ -36,19 +38,42 @@ type level struct {
 	remove bool // nothing of id any more
 }
 
-// ear implements forward.Speakers on a shard, for one conference: levels are gathered there and handled with the conference's state.
+// ear implements forward.Speakers on a shard, for one microphone: levels are gathered there and handled with the conference's state.
+// Who begins to speak is told of at once; who is silent costs nothing.
 type ear struct {
-	shard *shard
-	conf  *conference
+	shard  *shard
+	conf   *conference
+	active int64 // the last active packet
 }
 
+// What control is told of a microphone that has fallen silent, and when activity is a beginning again.
+const (
+	earTail = int64(500 * time.Millisecond)
+	earRest = int64(time.Second)
+)
+
+func newEar(s *shard, c *conference) *ear { return &ear{shard: s, conf: c, active: math.MinInt64 / 2} }
+
 // Level implements forward.Speakers.
-func (e ear) Level(id uint64, loud uint8, voice bool, now int64) {
+func (e *ear) Level(id uint64, loud uint8, voice bool, now int64) {
+	active := speaker.Active(loud, voice)
+	silent := now - e.active
+	if !active && silent > earTail {
+		return
+	}
 	e.shard.hear(level{conf: e.conf, id: id, voice: voice, loud: loud, at: now}, now)
+	if !active {
+		return
+	}
+	e.active = now
+	if silent > earRest {
+		e.shard.tellAt = now
+	}
 }
 
 // Remove implements forward.Speakers.
-func (e ear) Remove(id uint64) {
+func (e *ear) Remove(id uint64) {
+	e.active = math.MinInt64 / 2
 	e.shard.hear(level{conf: e.conf, id: id, remove: true}, 0)
 	e.shard.tellAt = 0 // at once
 }

@@ -84,6 +84,8 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		Observer:      m.service,
 		MaxSessions:   cfg.Media.MaxSessions,
 		MaxEndpoints:  cfg.Media.MaxParticipants,
+		Loudest:       cfg.Media.Loudest,
+		Videos:        cfg.Media.Videos,
 		Shards:        cfg.Media.Shards,
 		ReceiveBuffer: cfg.Media.ReceiveBuffer, SendBuffer: cfg.Media.SendBuffer,
 	}, log); err != nil {
