@@ -21,7 +21,7 @@ const (
 	probeBurst    = 2500 // microseconds: what leaves within is one burst
 	probeFirst    = 3    // times the start is tried first
 	probeRound    = 2.5  // and what was proven, in each further round at the start
-	probeStart    = 6e6  // bit/s that are tried for at the start, wanted or not
+	probeStart    = 6e6  // bit/s that are tried for at the start, once anything is wanted
 	probeUp       = 3.2  // times the target at most, in a probe for an upgrade
 	probeRetry    = second
 	probeRetryMax = 4 * second
@@ -93,7 +93,7 @@ func (p *prober) length() int64 { return int64(float64(p.bytes) * 8 / p.rate * f
 func (e *Estimator) goal() float64 {
 	p := &e.probe
 	top := min(float64(e.cfg.Max), e.bound())
-	if p.initial {
+	if p.initial && p.want > e.target {
 		times := probeRound
 		if e.feedbacks == 0 {
 			times = probeFirst

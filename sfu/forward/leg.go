@@ -335,7 +335,7 @@ func (l *Leg) resend(seq uint16, now int64) {
 		r.Counters.RetransmitHeld++
 		return
 	}
-	if !l.again(number, bwe.NoProbe, now) {
+	if !l.again(number, 0, bwe.NoProbe, now) {
 		r.Counters.RetransmitMissed++
 		return
 	}
@@ -344,8 +344,8 @@ func (l *Leg) resend(seq uint16, now int64) {
 }
 
 // again sends a packet of the history once more, over the retransmission stream (RFC 4588). Without one it cannot be: the same
-// index may not be sealed twice, and the header has changed since.
-func (l *Leg) again(number int64, probe bwe.ProbeID, now int64) bool {
+// index may not be sealed twice, and the header has changed since. One shorter than least is passed over.
+func (l *Leg) again(number int64, least int, probe bwe.ProbeID, now int64) bool {
 	r := l.peer.router
 	sp := l.num.find(number)
 	if sp == nil || sp.layer == nil || l.repair == nil || sp.layer.ring == nil || sp.layer.id != sp.id || l.track == nil {
@@ -353,7 +353,7 @@ func (l *Leg) again(number int64, probe bwe.ProbeID, now int64) bool {
 	}
 	buf := sp.layer.ring.Get(number - sp.offset)
 	var h rtp.Header
-	if buf == nil || !h.Parse(buf.Bytes()) {
+	if buf == nil || len(buf.Bytes()) < least || !h.Parse(buf.Bytes()) {
 		return false
 	}
 	codec, _ := sp.layer.track.up.codec(h.PayloadType) // the leg may show something else by now

@@ -173,9 +173,9 @@ func (p *Peer) proberLeg() *Leg {
 func (l *Leg) probe(id bwe.ProbeID, now int64) bool {
 	l.peer.out.probes++
 	l.peer.router.Counters.Probes++
-	for i := range int64(4) {
+	for i := range int64(4) { // many small ones would cost the receiver more than they show
 		number := l.num.highest - (int64(l.peer.out.probes)+i)%32
-		if l.again(number, id, now) {
+		if l.again(number, 2*len(padding), id, now) {
 			return true
 		}
 	}
