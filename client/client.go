@@ -324,6 +324,21 @@ func (c *Client) Remove(ctx context.Context, participant string) error {
 	return err
 }
 
+// StartRecording has the server record the meeting; hosts only. The event wire.Recording tells everybody.
+func (c *Client) StartRecording(ctx context.Context) error {
+	_, err := request[*wire.RecordStartOK](ctx, c, &wire.RecordStart{})
+	return err
+}
+
+// StopRecording ends the recording, and returns when it is on the server's disk; hosts only.
+func (c *Client) StopRecording(ctx context.Context) error {
+	_, err := request[*wire.RecordStopOK](ctx, c, &wire.RecordStop{})
+	return err
+}
+
+// Recording says whether the meeting is being recorded.
+func (c *Client) Recording() wire.RecordingState { return c.room.recorded() }
+
 // Chat sends a line to everybody. The line comes back as an event too, under the id returned.
 func (c *Client) Chat(ctx context.Context, text string) (wire.ChatOK, error) {
 	ok, err := request[*wire.ChatOK](ctx, c, &wire.Chat{Text: text})

@@ -46,9 +46,9 @@ type server struct {
 	stop func() error
 }
 
-func newServer(t testing.TB, change func(*signaling.Config)) *server {
+func newServer(t testing.TB, change func(*signaling.Config), media ...func(*sfu.Config)) *server {
 	t.Helper()
-	s, err := startServer(slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), change)
+	s, err := startServer(slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), change, media...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func newServer(t testing.TB, change func(*signaling.Config)) *server {
 	return s
 }
 
-func startServer(log *slog.Logger, change func(*signaling.Config)) (*server, error) {
+func startServer(log *slog.Logger, change func(*signaling.Config), settings ...func(*sfu.Config)) (*server, error) {
 	s := &server{}
 	rooms, err := signaling.OpenRooms(id.NewRooms([32]byte{7}), "")
 	if err != nil {
@@ -77,7 +77,11 @@ func startServer(log *slog.Logger, change func(*signaling.Config)) (*server, err
 		return nil, err
 	}
 	loopback := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
-	if s.node, err = sfu.NewNode(sfu.Config{Listen: loopback, Observer: s.svc, Shards: *shards, Together: 1}, log); err != nil {
+	node := sfu.Config{Listen: loopback, Observer: s.svc, Shards: *shards, Together: 1}
+	for _, f := range settings {
+		f(&node)
+	}
+	if s.node, err = sfu.NewNode(node, log); err != nil {
 		return nil, errors.Join(err, s.svc.Close())
 	}
 	media.Node = s.node

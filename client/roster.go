@@ -15,12 +15,13 @@ type roster struct {
 
 	mu     sync.Mutex
 	people []wire.Participant
+	record wire.RecordingState
 	fresh  []string      // tracks of others that have come and are not subscribed to yet
 	wake   chan struct{} // something is fresh
 }
 
 func newRoster(joined *wire.JoinOK) *roster {
-	r := &roster{self: joined, wake: make(chan struct{}, 1)}
+	r := &roster{self: joined, record: joined.Recording, wake: make(chan struct{}, 1)}
 	for _, p := range joined.Roster {
 		r.joined(p)
 	}
@@ -35,6 +36,12 @@ func (r *roster) snapshot() []wire.Participant {
 		out[i].Tracks = slices.Clone(out[i].Tracks)
 	}
 	return out
+}
+
+func (r *roster) recorded() wire.RecordingState {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.record
 }
 
 // track returns a track by its id.
@@ -58,6 +65,10 @@ func (r *roster) apply(e wire.Event) {
 		r.joined(e.Participant)
 	case *wire.Updated:
 		r.joined(e.Participant)
+	case *wire.Recording:
+		r.mu.Lock()
+		r.record = e.Recording
+		r.mu.Unlock()
 	case *wire.Left:
 		r.mu.Lock()
 		r.people = slices.DeleteFunc(r.people, func(p wire.Participant) bool { return p.ID == e.Participant })

@@ -52,7 +52,11 @@ func (c *Conference) StopRecording(ctx context.Context) (Recording, error) {
 	by := conf.recordedBy
 	conf.stopRecording(record.Stopped)
 	conf.leave()
-	r.Wait()
+	select {
+	case <-r.Done():
+	case <-ctx.Done(): // it ends all the same
+		return Recording{}, ctx.Err()
+	}
 	return recordingState(r, by, false), nil
 }
 

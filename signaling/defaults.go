@@ -99,7 +99,8 @@ func (t *Tokens) IssueOpener(life time.Duration) (string, time.Time, error) {
 }
 
 // OpenHouse is the Policy of a single appliance: whoever sits at the machine, or shows a good token, may open meetings; whoever
-// has the link and a token may join; hosts moderate.
+// has the link and a token may join; hosts moderate
+// and record.
 type OpenHouse struct{}
 
 // Open implements Policy.
@@ -121,6 +122,9 @@ func (OpenHouse) Moderate(_ context.Context, p Principal) error {
 	}
 	return refuse(wire.Forbidden, "only a host may do that", "join with the host token of the meeting")
 }
+
+// Record implements Policy.
+func (OpenHouse) Record(ctx context.Context, p Principal) error { return OpenHouse{}.Moderate(ctx, p) }
 
 // NoICEServers is the ICEServers of a node that its clients reach directly.
 type NoICEServers struct{}

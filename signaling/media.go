@@ -23,6 +23,10 @@ func (s *Service) Event(e sfu.Event) {
 		r.speaks(string(e.Speaker))
 		return
 	}
+	if e.Type == sfu.EventRecording && e.Recording != nil {
+		r.recorded(e.Recording)
+		return
+	}
 	sess := r.members[e.Participant]
 	if sess == nil || sess.ended {
 		return

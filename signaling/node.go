@@ -21,6 +21,18 @@ func (m *NodeMedia) Join(ctx context.Context, conference string, o sfu.JoinOptio
 	return nodeEndpoint{e}, nil
 }
 
+// StartRecording implements Recorder.
+func (m *NodeMedia) StartRecording(ctx context.Context, conference, by string) error {
+	_, err := m.Node.Conference(conference).StartRecording(ctx, sfu.RecordOptions{By: by})
+	return fromNode(err)
+}
+
+// StopRecording implements Recorder.
+func (m *NodeMedia) StopRecording(ctx context.Context, conference string) error {
+	_, err := m.Node.Conference(conference).StopRecording(ctx)
+	return fromNode(err)
+}
+
 // nodeEndpoint gives the errors of an endpoint their codes.
 type nodeEndpoint struct{ e *sfu.Endpoint }
 
@@ -74,6 +86,9 @@ var nodeErrors = []struct {
 	{sfu.ErrBadAnswer, wire.BadRequest, "answer the offer as it was sent"},
 	{sfu.ErrTooMany, wire.TooMany, "the server, the conference or the session has no room for more"},
 	{sfu.ErrUnsupportedCodec, wire.UnsupportedCodec, ""},
+	{sfu.ErrNoRecorder, wire.Forbidden, "the operator of the server has not allowed recordings"},
+	{sfu.ErrRecording, wire.Conflict, "the event recording says since when"},
+	{sfu.ErrNotRecording, wire.Conflict, ""},
 	{sfu.ErrClosed, wire.SessionGone, "join again"},
 }
 

@@ -89,6 +89,10 @@ func (sess *Session) execute(ctx context.Context, r wire.Request) (wire.Reply, *
 		return sess.mute(ctx, r)
 	case *wire.Moderate:
 		return sess.moderate(ctx, r)
+	case *wire.RecordStart:
+		return sess.record(ctx)
+	case *wire.RecordStop:
+		return sess.stopRecording(ctx)
 	case *wire.Chat:
 		return sess.chat(r)
 	case *wire.Restart:

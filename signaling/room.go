@@ -23,7 +23,9 @@ type room struct {
 	seated  []*Session                     // in the order of joining
 	closed  bool
 	speaker string
-	lines   int64 // of chat
+	// What the media side last said of the recording.
+	recording wire.RecordingState
+	lines     int64 // of chat
 }
 
 // member returns a seated participant, nil if there is none.

@@ -114,7 +114,7 @@ func (s *Service) join(ctx context.Context, l *Link, reqID int64, r *wire.Join) 
 		s.exit(room)
 		return refusal
 	}
-	endpoint, err := s.cfg.Media.Join(ctx, room.id, sfu.JoinOptions{Participant: sess.participant, Publish: publish})
+	endpoint, err := s.cfg.Media.Join(ctx, room.id, sfu.JoinOptions{Participant: sess.participant, Label: name, Publish: publish})
 	if err != nil {
 		sess.end(ending{})
 		return s.public(err, "join the conference")
@@ -175,6 +175,7 @@ func (sess *Session) sit(l *Link, reqID int64, endpoint Endpoint, publish []sfu.
 		Version: wire.Version, Session: sess.id, ResumeToken: secret, Participant: string(sess.participant), Role: sess.principal.Role,
 		Room: r.id, Limits: sess.svc.cfg.limits(), ICEServers: ice,
 		ResumeWindowMs: int(sess.svc.cfg.ResumeWindow / time.Millisecond), HeartbeatMs: int(sess.svc.cfg.Heartbeat / time.Millisecond),
+		Recording: r.recording, CanRecord: sess.svc.cfg.Recorder != nil,
 	}
 	for _, p := range publish {
 		sess.tracks = append(sess.tracks, newTrack(ids[p.Source], p))

@@ -41,6 +41,15 @@ type Endpoint interface {
 	Close() error
 }
 
+// Recorder records conferences. NodeMedia is the real one, of a node that has a recorder. That a recording has begun or ended is
+// heard as an event. Refusals that are meant for clients are a *wire.Error.
+type Recorder interface {
+	// StartRecording begins to record; by says who wants it, "" is the administrator.
+	StartRecording(ctx context.Context, conference, by string) error
+	// StopRecording ends it, and returns when it is on disk.
+	StopRecording(ctx context.Context, conference string) error
+}
+
 // Principal is who somebody is, as an Authenticator vouches for.
 type Principal struct {
 	Room string
@@ -77,6 +86,8 @@ type Policy interface {
 	Join(ctx context.Context, p Principal) error
 	// Moderate says whether others may be muted or removed.
 	Moderate(ctx context.Context, p Principal) error
+	// Record says whether the meeting may be recorded.
+	Record(ctx context.Context, p Principal) error
 }
 
 // Directory knows which rooms there are. Rooms is the first implementation.
@@ -101,6 +112,7 @@ type Config struct {
 	Policy    Policy // OpenHouse
 	Directory Directory
 	ICE       ICEServers // none
+	Recorder  Recorder   // nobody records
 
 	ResumeWindow time.Duration // how long a seat is kept without a connection [30 s]
 	JoinTimeout  time.Duration // how long a connection may take to join or resume [15 s]

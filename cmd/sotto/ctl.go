@@ -39,6 +39,11 @@ type ctlCommand struct {
 		List   participantsList   `cmd:"" help:"Who is in a meeting."`
 		Remove participantsRemove `cmd:"" help:"Remove somebody from a meeting."`
 	} `cmd:"" help:"People in meetings."`
+	Recording struct {
+		Get   recordingGet   `cmd:"" default:"withargs" help:"How the recording of a meeting fares."`
+		Start recordingStart `cmd:"" help:"Record a meeting; everybody in it is told."`
+		Stop  recordingStop  `cmd:"" help:"End the recording of a meeting; everybody in it is told."`
+	} `cmd:"" help:"Recordings of meetings."`
 	Tokens struct {
 		Join   tokensJoin   `cmd:"" help:"Make a token that lets its holder into a room."`
 		Opener tokensOpener `cmd:"" help:"Make a token that lets its holder open meetings."`
@@ -51,6 +56,9 @@ type (
 	conferencesGet   struct{ inRoom }
 	conferencesClose struct{ inRoom }
 	participantsList struct{ inRoom }
+	recordingGet     struct{ inRoom }
+	recordingStart   struct{ inRoom }
+	recordingStop    struct{ inRoom }
 
 	participantsRemove struct {
 		inRoom
@@ -143,6 +151,29 @@ func printParticipants(w io.Writer, all []admin.Participant) {
 // Run removes a participant.
 func (v participantsRemove) Run(c *ctlCommand, env environment) error {
 	return c.call(env, http.MethodDelete, v.path("participants", v.Participant), nil, nil, func(w io.Writer) { fmt.Fprintln(w, "removed") })
+}
+
+// Run shows the recording of a meeting.
+func (v recordingGet) Run(c *ctlCommand, env environment) error {
+	return c.recording(env, http.MethodGet, v.inRoom)
+}
+
+// Run records a meeting.
+func (v recordingStart) Run(c *ctlCommand, env environment) error {
+	return c.recording(env, http.MethodPut, v.inRoom)
+}
+
+// Run ends the recording of a meeting.
+func (v recordingStop) Run(c *ctlCommand, env environment) error {
+	return c.call(env, http.MethodDelete, v.path("recording"), nil, nil, func(w io.Writer) { fmt.Fprintln(w, "stopped") })
+}
+
+func (c *ctlCommand) recording(env environment, method string, r inRoom) error {
+	var out admin.Recording
+	return c.call(env, method, r.path("recording"), nil, &out, func(w io.Writer) {
+		fmt.Fprintf(w, "folder\t%s\nsince\t%s\ntracks\t%d\nbytes\t%d\npackets lost\t%d\n",
+			out.ID, out.Started.Local().Format(time.DateTime), out.Tracks, out.Bytes, out.Lost)
+	})
 }
 
 // Run makes a join token.

@@ -18,6 +18,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/obs"
 	"github.com/sotto-edge/sotto/internal/token"
 	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/sfu/record"
 	"github.com/sotto-edge/sotto/sfu/transport"
 	"github.com/sotto-edge/sotto/signaling"
 	"github.com/sotto-edge/sotto/signaling/wire"
@@ -32,6 +33,7 @@ const comeBack = time.Second
 // meetings plugs media, signaling, the page and the admin interface together.
 type meetings struct {
 	node       *sfu.Node
+	recorder   *record.Recorder // nil: meetings are not recorded
 	service    *signaling.Service
 	rooms      *signaling.Rooms
 	tokens     *signaling.Tokens
@@ -63,9 +65,16 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		return nil, err
 	}
 	media := &signaling.NodeMedia{}
-	if m.service, err = signaling.New(signaling.Config{
-		Media: media, Auth: m.tokens, Directory: m.rooms, Participants: cfg.Media.MaxParticipants,
-	}, log); err != nil {
+	signals := signaling.Config{Media: media, Auth: m.tokens, Directory: m.rooms, Participants: cfg.Media.MaxParticipants}
+	if cfg.Recording.Enabled {
+		if m.recorder, err = record.New(record.Config{
+			Directory: recordingsDir(dir, cfg.Recording.Directory), MaxBytes: int64(cfg.Recording.MaxBytes),
+		}, log); err != nil {
+			return nil, fmt.Errorf("recording.directory: %w", err)
+		}
+		signals.Recorder = media
+	}
+	if m.service, err = signaling.New(signals, log); err != nil {
 		return nil, err
 	}
 	public, err := publicAddresses(cfg.Media)
@@ -82,6 +91,7 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		Public:        public,
 		Secret:        secret,
 		Observer:      m.service,
+		Recorder:      m.recorder,
 		MaxSessions:   cfg.Media.MaxSessions,
 		MaxEndpoints:  cfg.Media.MaxParticipants,
 		Loudest:       cfg.Media.Loudest,
@@ -149,6 +159,9 @@ func (m *meetings) close() error {
 	}
 	if m.node != nil {
 		errs = append(errs, m.node.Close())
+	}
+	if m.recorder != nil {
+		errs = append(errs, m.recorder.Close())
 	}
 	if m.rooms != nil {
 		errs = append(errs, m.rooms.Release())

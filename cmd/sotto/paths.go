@@ -1,6 +1,9 @@
 package main
 
-import "path/filepath"
+import (
+	"cmp"
+	"path/filepath"
+)
 
 // The data folder. Everything in it can be removed while nothing runs; what
 // is lost with each file is said in docs/operating.md.
@@ -12,5 +15,14 @@ func adminDir(data string) string { return filepath.Join(data, "admin") }
 func adminTokenFile(data string) string { return filepath.Join(data, "admin", "token") }
 
 func ownerTokenFile(data string) string { return filepath.Join(data, "owner-token") }
+
+// recordingsDir is where recordings are: where the configuration says, a
+// relative name counting from the data folder, or inside that.
+func recordingsDir(data, configured string) string {
+	if filepath.IsAbs(configured) {
+		return configured
+	}
+	return filepath.Join(data, cmp.Or(configured, "recordings"))
+}
 
 func seedFile(data string) string { return filepath.Join(data, "seed") }

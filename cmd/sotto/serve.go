@@ -129,6 +129,7 @@ func (a *appliance) open(ctx context.Context) error {
 		Ready:       a.ready,
 		Metrics:     metrics.Handler(),
 		Conferences: a.meetings,
+		Recordings:  a.meetings,
 		Tokens:      a.meetings,
 	}, a.log), a.log)
 	if err != nil {

@@ -307,6 +307,57 @@ func TestOperatorAndMeeting(t *testing.T) {
 	}
 }
 
+// The operator records a meeting, in a terminal; everybody in it is told. Without a word in the configuration nobody records.
+func TestOperatorRecords(t *testing.T) {
+	r := start(t, t.TempDir(), anyPorts+"[recording]\nenabled = true\n")
+	_, out, _ := r.ctl(t, "conferences", "open", "-json")
+	var opened wire.Meeting
+	if err := json.Unmarshal([]byte(out), &opened); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := r.ctl(t, "recording", "start", opened.Room); code != 1 || !strings.Contains(errs, "not_found") {
+		t.Errorf("a meeting that nobody is in: %d %s", code, errs)
+	}
+	ann, _ := r.join(t, opened.Room, "")
+	code, out, errs := r.ctl(t, "recording", "start", opened.Room, "-json")
+	var recording struct{ ID string }
+	if err := json.Unmarshal([]byte(out), &recording); code != 0 || err != nil {
+		t.Fatalf("start: %d %s%s", code, out, errs)
+	}
+	await(t, ann, "recording")
+	if _, err := os.Stat(filepath.Join(r.dir, "recordings", recording.ID, "manifest.json")); err != nil {
+		t.Error(err)
+	}
+	if code, out, _ := r.ctl(t, "recording", "start", opened.Room); code != 0 || !strings.Contains(out, recording.ID) {
+		t.Errorf("start again: %d %s", code, out)
+	}
+	if code, out, _ := r.ctl(t, "recording", opened.Room); code != 0 || !strings.Contains(out, recording.ID) {
+		t.Errorf("get: %d %s", code, out)
+	}
+	if code, _, errs := r.ctl(t, "recording", "stop", opened.Room); code != 0 {
+		t.Errorf("stop: %d %s", code, errs)
+	}
+	await(t, ann, "recording")
+	for _, verb := range []string{"stop", "get"} {
+		if code, _, errs := r.ctl(t, "recording", verb, opened.Room); code != 1 || !strings.Contains(errs, "not_found") {
+			t.Errorf("%s without one: %d %s", verb, code, errs)
+		}
+	}
+
+	off := start(t, t.TempDir(), anyPorts)
+	_, out, _ = off.ctl(t, "conferences", "open", "-json")
+	if err := json.Unmarshal([]byte(out), &opened); err != nil {
+		t.Fatal(err)
+	}
+	off.join(t, opened.Room, "")
+	if code, _, errs := off.ctl(t, "recording", "start", opened.Room); code != 1 || !strings.Contains(errs, "conflict") || !strings.Contains(errs, "[recording]") {
+		t.Errorf("where it is not allowed: %d %s", code, errs)
+	}
+	if _, err := os.Stat(filepath.Join(off.dir, "recordings")); err == nil {
+		t.Error("a folder for recordings is made where nobody records")
+	}
+}
+
 // A stop is told to clients; what people hold is good after the restart.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()

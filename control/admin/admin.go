@@ -30,8 +30,10 @@ type Config struct {
 	Ready func() error
 	// Metrics serves /metrics.
 	Metrics http.Handler
-	// Conferences and Tokens are what the API shows and makes; nil is None.
+	// Conferences, Recordings and Tokens are what the API shows and makes; nil
+	// is None.
 	Conferences Conferences
+	Recordings  Recordings
 	Tokens      Tokens
 }
 
@@ -48,6 +50,9 @@ func New(cfg Config, log *slog.Logger) http.Handler {
 	}
 	if cfg.Conferences == nil {
 		cfg.Conferences = None{}
+	}
+	if cfg.Recordings == nil {
+		cfg.Recordings = None{}
 	}
 	if cfg.Tokens == nil {
 		cfg.Tokens = None{}

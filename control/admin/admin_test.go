@@ -29,6 +29,8 @@ var noon = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 type memory struct {
 	conferences map[string]Conference
 	broken      error
+	recording   *Recording
+	full        bool
 	granted     []any
 }
 
@@ -100,6 +102,33 @@ func (m *memory) OpenerToken(_ context.Context, g OpenerGrant) (Issued, error) {
 	return Issued{Token: "o", ExpiresAt: noon.Add(g.Lifetime)}, m.broken
 }
 
+func (m *memory) Recording(ctx context.Context, room string) (Recording, error) {
+	if _, err := m.Conference(ctx, room); err != nil {
+		return Recording{}, err
+	}
+	if m.recording == nil {
+		return Recording{}, ErrNotFound
+	}
+	return *m.recording, nil
+}
+
+func (m *memory) StartRecording(ctx context.Context, room string) (Recording, error) {
+	if _, err := m.Conference(ctx, room); err != nil {
+		return Recording{}, err
+	}
+	if m.full {
+		return Recording{}, fmt.Errorf("%w: no room", ErrRefused)
+	}
+	m.recording = &Recording{ID: "r-1", Started: noon, Tracks: 2, Bytes: 9, Lost: 1}
+	return *m.recording, nil
+}
+
+func (m *memory) StopRecording(ctx context.Context, room string) error {
+	_, err := m.Recording(ctx, room)
+	m.recording = nil
+	return err
+}
+
 // serve runs the interface over a real listener.
 func serve(t *testing.T, m *memory, ready func() error) *httptest.Server {
 	t.Helper()
@@ -107,7 +136,7 @@ func serve(t *testing.T, m *memory, ready func() error) *httptest.Server {
 		Authorized:  func(token string) bool { return token == secret },
 		Ready:       ready,
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "sotto_up 1\n") }),
-		Conferences: m, Tokens: m,
+		Conferences: m, Recordings: m, Tokens: m,
 	}, slog.New(slog.DiscardHandler)))
 	t.Cleanup(server.Close)
 	return server
@@ -171,6 +200,9 @@ func TestEverythingElseNeedsTheToken(t *testing.T) {
 		{"DELETE", "/admin/v1/conferences/room-1", ""},
 		{"GET", "/admin/v1/conferences/room-1/participants", ""},
 		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", ""},
+		{"GET", "/admin/v1/conferences/room-1/recording", ""},
+		{"PUT", "/admin/v1/conferences/room-1/recording", ""},
+		{"DELETE", "/admin/v1/conferences/room-1/recording", ""},
 		{"POST", "/admin/v1/conferences/room-1/tokens", "{}"},
 		{"POST", "/admin/v1/opener-tokens", "{}"},
 		{"GET", "/admin/v1/nothing", ""},
@@ -210,6 +242,7 @@ func TestAPI(t *testing.T) {
 		`"slots":[{"mid":"4","track":"t2","packets":7,"lost":1}]},"name":"Ann","remote":"198.51.100.7","role":"host","tracks":[{"codec":"vp8","id":"t1","muted":false,"source":"camera","live":true,` +
 		`"receivers":2,"packets":9,"bytes":900,"forwarded":18,"layers":[{"rid":"q","packets":9,"bytes":900}]}]},` +
 		`{"client":"","connected":false,"id":"p_bob","joined":"2030-01-01T12:00:00Z","media":{"state":"none","cipher":"","roundTripSeconds":0,"slots":[]},"name":"ボブ","remote":"","role":"participant","tracks":[]}],"room":"room-1"}`
+	const recording = `{"id":"r-1","started":"2030-01-01T12:00:00Z","by":"","tracks":2,"bytes":9,"lost":1}`
 	steps := []struct {
 		method, path, body string
 		status             int
@@ -223,6 +256,12 @@ func TestAPI(t *testing.T) {
 		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", "", 404, `~"code":"not_found"`},
 		{"GET", "/admin/v1/conferences/room-1/participants", "", 200, `~"p_ann"`},
 		{"POST", "/admin/v1/conferences", "", 201, `{"hostToken":"h","room":"room-2","url":"https://localhost:8443/m/room-2"}`},
+		{"GET", "/admin/v1/conferences/room-1/recording", "", 404, `~"code":"not_found"`},
+		{"PUT", "/admin/v1/conferences/room-9/recording", "", 404, `~"code":"not_found"`},
+		{"PUT", "/admin/v1/conferences/room-1/recording", "", 200, recording},
+		{"GET", "/admin/v1/conferences/room-1/recording", "", 200, recording},
+		{"DELETE", "/admin/v1/conferences/room-1/recording", "", 204, ""},
+		{"DELETE", "/admin/v1/conferences/room-1/recording", "", 404, `~"code":"not_found"`},
 		{"POST", "/admin/v1/conferences/room-1/tokens", `{}`, 201, `{"expiresAt":"2030-01-01T12:00:00Z","token":"j"}`},
 		{"POST", "/admin/v1/conferences/room-1/tokens", `{"name":"Bob","role":"host"}`, 201, `{"expiresAt":"2030-01-01T12:00:00Z","token":"j"}`},
 		{"POST", "/admin/v1/conferences/room-9/tokens", `{}`, 404, `~"code":"not_found"`},
@@ -258,6 +297,10 @@ func TestAPI(t *testing.T) {
 			t.Errorf("%s: content type %s", what, got)
 		}
 	}
+	m.full, m.conferences["room-1"] = true, Conference{Room: "room-1"}
+	if status, _, body := call(t, server, "PUT", "/admin/v1/conferences/room-1/recording", "", "Bearer "+secret); status != http.StatusConflict || !strings.Contains(body, "no room") {
+		t.Errorf("a disk that is full: %d %s", status, body)
+	}
 	wantGrants := []any{
 		Grant{Role: "participant"},
 		Grant{Name: "Bob", Role: "host"},
@@ -285,7 +328,7 @@ func TestInnerFailuresStayInside(t *testing.T) {
 	m.broken = errors.New("disk on fire at /var/lib/secret")
 	var log bytes.Buffer
 	handler := New(Config{
-		Authorized: func(string) bool { return true }, Conferences: m, Tokens: m,
+		Authorized: func(string) bool { return true }, Conferences: m, Recordings: m, Tokens: m,
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("GET", "/admin/v1/conferences", nil)
@@ -303,13 +346,15 @@ func TestChangesAreLoggedWithoutSecrets(t *testing.T) {
 	m := newMemory()
 	var log bytes.Buffer
 	handler := New(Config{
-		Authorized: func(string) bool { return true }, Conferences: m, Tokens: m,
+		Authorized: func(string) bool { return true }, Conferences: m, Recordings: m, Tokens: m,
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	for _, step := range []struct{ method, path, logged string }{
 		{"POST", "/admin/v1/conferences", "opened a meeting"},
 		{"POST", "/admin/v1/conferences/room-1/tokens", "join token"},
 		{"POST", "/admin/v1/opener-tokens", "opener token"},
 		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", "participant=p_bob"},
+		{"PUT", "/admin/v1/conferences/room-1/recording", "recording=r-1"},
+		{"DELETE", "/admin/v1/conferences/room-1/recording", "ended a recording"},
 		{"DELETE", "/admin/v1/conferences/room-1", "closed a conference"},
 	} {
 		log.Reset()

@@ -87,6 +87,7 @@ func (o operations) register(api huma.API) {
 		OperationID: "remove-participant", Method: http.MethodDelete, Path: "/admin/v1/conferences/{room}/participants/{participant}",
 		Summary: "Remove somebody from a meeting", Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
 	}, o.removeParticipant)
+	o.registerRecordings(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "make-join-token", Method: http.MethodPost, Path: "/admin/v1/conferences/{room}/tokens", DefaultStatus: http.StatusCreated,
 		Summary: "Make a token that lets its holder into a room", Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
@@ -176,6 +177,9 @@ func (o operations) makeOpenerToken(ctx context.Context, in *askOpenerToken) (*n
 func (o operations) refusal(doing string, err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return problem(http.StatusNotFound, doing+": not found", "GET /admin/v1/conferences lists the meetings that go on")
+	}
+	if errors.Is(err, ErrRefused) {
+		return problem(http.StatusConflict, doing+": "+err.Error(), "the section [recording] of the configuration says whether, where and how much is recorded")
 	}
 	o.log.Error("admin request failed", "doing", doing, "err", err)
 	return problem(http.StatusInternalServerError, doing+": failed", "the log of the node says why")

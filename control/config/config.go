@@ -25,8 +25,9 @@ type Config struct {
 
 // Static is what a process takes once, at its start.
 type Static struct {
-	Server Server `toml:"server" doc:"The web page, signaling and the admin interface."`
-	Media  Media  `toml:"media" doc:"Audio and video. All media of all meetings goes through one UDP port."`
+	Server    Server    `toml:"server" doc:"The web page, signaling and the admin interface."`
+	Media     Media     `toml:"media" doc:"Audio and video. All media of all meetings goes through one UDP port."`
+	Recording Recording `toml:"recording" doc:"Meetings written to disk when a host asks for it. Everybody in the meeting sees that it happens."`
 }
 
 // Live is what SIGHUP changes in a running process.
@@ -56,6 +57,15 @@ type Media struct {
 	SendBuffer      int      `toml:"send_buffer" doc:"Bytes of UDP send buffer to ask of the kernel."`
 }
 
+// Recording says whether meetings may be recorded, and where to. It is off
+// until somebody turns it on: what people say in meetings is then on a disk of
+// the operator's, who has to know that, and may have to ask.
+type Recording struct {
+	Enabled   bool   `toml:"enabled" doc:"Whether hosts may record meetings. Off, no meeting is ever written to disk."`
+	Directory string `toml:"directory" doc:"Folder with a folder for each recording. Empty: recordings in data_dir. Nothing is ever deleted from it."`
+	MaxBytes  int    `toml:"max_bytes" doc:"Most that all recordings take together; at it recordings end and none begins. 0: no limit but the disk, of which 512 MiB always stay free."`
+}
+
 // TLS names a certificate of one's own.
 type TLS struct {
 	CertFile string `toml:"cert_file" doc:"Certificate chain in PEM. Empty: a self-signed one, made at the first start and kept."`
@@ -83,6 +93,7 @@ func Default() Config {
 				ReceiveBuffer:   4 << 20,
 				SendBuffer:      4 << 20,
 			},
+			Recording: Recording{MaxBytes: 50 << 30},
 		},
 		Live: Live{
 			Log: Log{Level: "info", Format: "text"},

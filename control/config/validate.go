@@ -50,6 +50,9 @@ func (c Config) validate() []Problem {
 	if n := c.Media.Shards; n < 0 || n > 256 {
 		wrong("media.shards", "%d: want 0 to 256", n)
 	}
+	if n := c.Recording.MaxBytes; n < 0 {
+		wrong("recording.max_bytes", "%d: want 0 or more", n)
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		given, missing := "tls.cert_file", "key_file"
 		if c.TLS.CertFile == "" {

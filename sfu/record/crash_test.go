@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sotto-edge/sotto/internal/mux/muxtest"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/record"
 )
@@ -98,7 +99,7 @@ func TestKill(t *testing.T) {
 	}
 	for _, tr := range m.Tracks {
 		f := tr.Files[0]
-		p := ffprobe(t, filepath.Join(list[0], f.Name))
+		p := muxtest.NewProbe(t, filepath.Join(list[0], f.Name))
 		if p.Duration < f.DurationSeconds-1.5 || p.Duration < 60 || p.Frames == 0 {
 			t.Errorf("%s: %+v, the manifest says %v s", f.Name, p, f.DurationSeconds)
 		}

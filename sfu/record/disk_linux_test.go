@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sotto-edge/sotto/internal/mux/muxtest"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/record"
 )
@@ -79,7 +80,7 @@ func TestDiskFull(t *testing.T) {
 		if tr.NotWritten == 0 {
 			continue
 		}
-		if p := ffprobe(t, filepath.Join(path, tr.Files[0].Name)); math.Abs(p.Duration-55) > 0.5 {
+		if p := muxtest.NewProbe(t, filepath.Join(path, tr.Files[0].Name)); math.Abs(p.Duration-55) > 0.5 {
 			t.Errorf("%s: %+v", tr.Kind, p)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sotto-edge/sotto/internal/mux/muxtest"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/record"
 )
@@ -62,15 +63,15 @@ func TestSync(t *testing.T) {
 					t.Fatalf("track %d: %+v", i, tr)
 				}
 				file := filepath.Join(path, tr.Files[0].Name)
-				want := 5.0
+				want, begins := 5.0, muxtest.Flash
 				if tr.Kind == "audio" {
-					want = 4.3
+					want, begins = 4.3, muxtest.Beep
 				}
-				p := ffprobe(t, file)
+				p := muxtest.NewProbe(t, file)
 				if math.Abs(p.Duration-want) > 0.01 || math.Abs(tr.Files[0].DurationSeconds-want) > 0.01 {
 					t.Errorf("%s lasts %v s, by the manifest %v, want %v", file, p.Duration, tr.Files[0].DurationSeconds, want)
 				}
-				at[i] = tr.OffsetSeconds + onset(t, file, tr.Kind)
+				at[i] = tr.OffsetSeconds + begins(t, file)
 			}
 			t.Logf("flash at %.3f s, beep at %.3f s", at[0], at[1])
 			if d := math.Abs(at[0] - at[1]); d > tt.bound {
@@ -130,17 +131,17 @@ func TestGaps(t *testing.T) {
 		t.Errorf("mutes: %+v", at.Mutes)
 	}
 	file := filepath.Join(path, at.Files[0].Name)
-	if p := ffprobe(t, file); math.Abs(p.Duration-65) > 0.05 {
+	if p := muxtest.NewProbe(t, file); math.Abs(p.Duration-65) > 0.05 {
 		t.Errorf("it lasts %v s", p.Duration)
 	}
-	if on := onset(t, file, "audio"); math.Abs(on-62) > 0.05 {
+	if on := muxtest.Beep(t, file); math.Abs(on-62) > 0.05 {
 		t.Errorf("the beep is at %v s", on)
 	}
 	vt := m.Tracks[1]
 	if vt.Lost != 1 || len(vt.Gaps) != 1 || vt.Gaps[0].Seconds < 0.05 || vt.Gaps[0].Seconds > 1 {
 		t.Errorf("%d packets of pictures lost, gaps %+v", vt.Lost, vt.Gaps)
 	}
-	if p := ffprobe(t, filepath.Join(path, vt.Files[0].Name)); p.Frames >= 150 || p.Frames < 120 {
+	if p := muxtest.NewProbe(t, filepath.Join(path, vt.Files[0].Name)); p.Frames >= 150 || p.Frames < 120 {
 		t.Errorf("%d pictures", p.Frames)
 	}
 }
@@ -153,7 +154,7 @@ func TestReorder(t *testing.T) {
 	rec := start(t, r, record.Options{})
 	v := newStream(rec.Add(record.TrackOptions{Kind: rtp.KindVideo, Epoch: epoch}), rtp.VP8, sec)
 	first := v.seq
-	for i, f := range sig.frames {
+	for i, f := range sig.Frames {
 		late := func(seq int64) bool { return (seq-first)%7 != 3 }
 		seq := v.seq
 		v.keep = late
@@ -167,8 +168,8 @@ func TestReorder(t *testing.T) {
 	if tr := m.Tracks[0]; tr.Lost != 0 || tr.Late != 0 || len(tr.Gaps) != 0 {
 		t.Errorf("%+v", tr)
 	}
-	if p := ffprobe(t, filepath.Join(path, m.Tracks[0].Files[0].Name)); p.Frames != len(sig.frames) {
-		t.Errorf("%d pictures of %d", p.Frames, len(sig.frames))
+	if p := muxtest.NewProbe(t, filepath.Join(path, m.Tracks[0].Files[0].Name)); p.Frames != len(sig.Frames) {
+		t.Errorf("%d pictures of %d", p.Frames, len(sig.Frames))
 	}
 }
 
@@ -199,10 +200,10 @@ func TestLayers(t *testing.T) {
 			t.Errorf("layers %+v, want %+v", tr.Layers, want)
 		}
 		file := filepath.Join(path, tr.Files[0].Name)
-		if on := onset(t, file, "video"); math.Abs(on-flashAt) > 0.04 || len(tr.Files) != 1 {
+		if on := muxtest.Flash(t, file); math.Abs(on-muxtest.FlashAt) > 0.04 || len(tr.Files) != 1 {
 			t.Errorf("reports %t: the flash is at %v s", reports, on)
 		}
-		if p := ffprobe(t, file); p.Frames != len(sig.frames) || math.Abs(p.Duration-5) > 0.05 {
+		if p := muxtest.NewProbe(t, file); p.Frames != len(sig.Frames) || math.Abs(p.Duration-5) > 0.05 {
 			t.Errorf("%+v", p)
 		}
 	}
@@ -237,7 +238,7 @@ func TestOpaque(t *testing.T) {
 			if uint64(len(packets)) != tr.Packets {
 				t.Errorf("told %t, %s: %d packets in the file, %d came", told, tr.Kind, len(packets), tr.Packets)
 			}
-			for _, plain := range append(sig.frames[1:], sig.sounds...) {
+			for _, plain := range append(sig.Frames[1:], sig.Sounds...) {
 				if len(plain) > 40 && bytes.Contains(b, plain[20:36]) {
 					t.Fatal("plaintext in the file")
 				}
@@ -264,7 +265,7 @@ func TestTurnsOpaque(t *testing.T) {
 	if len(f) != 2 || f[0].Opaque || !f[1].Opaque || f[1].OffsetSeconds < 2 || f[1].OffsetSeconds > 3.1 {
 		t.Fatalf("%+v %+v", f[0], f[len(f)-1])
 	}
-	if p := ffprobe(t, filepath.Join(path, f[0].Name)); p.Frames != 2*fps {
+	if p := muxtest.NewProbe(t, filepath.Join(path, f[0].Name)); p.Frames != 2*fps {
 		t.Errorf("%d pictures", p.Frames)
 	}
 }
@@ -287,7 +288,7 @@ func TestCodecChange(t *testing.T) {
 		t.Fatalf("%d files", len(f))
 	}
 	last := f[len(f)-1]
-	if p := ffprobe(t, filepath.Join(path, last.Name)); p.Frames != 3*fps || math.Abs(last.OffsetSeconds-2) > 0.01 {
+	if p := muxtest.NewProbe(t, filepath.Join(path, last.Name)); p.Frames != 3*fps || math.Abs(last.OffsetSeconds-2) > 0.01 {
 		t.Errorf("%+v: %d pictures", last, p.Frames)
 	}
 }
@@ -300,7 +301,7 @@ func TestOverflow(t *testing.T) {
 	rec := start(t, r, record.Options{})
 	a := newStream(rec.Add(record.TrackOptions{Kind: rtp.KindAudio, Epoch: epoch}), rtp.Opus, sec)
 	for i := range 2000 {
-		a.send(int64(i)*20*ms, sig.sounds[i%len(sig.sounds)], false)
+		a.send(int64(i)*20*ms, sig.Sounds[i%len(sig.Sounds)], false)
 	}
 	a.note(2+1, 40*sec)
 	_, m := finish(t, dir, rec)
@@ -327,7 +328,7 @@ func TestLimit(t *testing.T) {
 		t.Errorf("it ends by %q", why)
 	}
 	rec.Finish(record.Limit)
-	rec.Wait()
+	<-rec.Done()
 	if _, err := r.Start(record.Options{}); !errors.Is(err, record.ErrNoRoom) {
 		t.Errorf("another one: %v", err)
 	}
@@ -346,7 +347,7 @@ func TestClose(t *testing.T) {
 	if err := errors.Join(r.Close(), r.Close()); err != nil {
 		t.Error(err)
 	}
-	rec.Wait()
+	<-rec.Done()
 	m, err := record.ReadManifest(filepath.Join(dir, rec.ID()))
 	if err != nil || m.Reason != record.Shutdown || m.State != record.StateFinished || len(m.Tracks) != 1 {
 		t.Errorf("%+v %v", m, err)

@@ -115,8 +115,8 @@ func (r *Recording) Finish(reason Reason) {
 	}
 }
 
-// Wait returns when the recording has ended and is on disk.
-func (r *Recording) Wait() { <-r.done }
+// Done is closed when the recording has ended and is on disk.
+func (r *Recording) Done() <-chan struct{} { return r.done }
 
 // run writes what comes until the recording is finished.
 func (r *Recording) run() {

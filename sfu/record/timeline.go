@@ -4,6 +4,10 @@ package record
 const (
 	maxDrift  = int64(2e9)
 	restarted = int64(1e8) // after a mute, in which some senders stop their clock
+
+	// firstReports say where a track lies in its sender's time. The earliest counts: a sender that reads its clock late, because its
+	// machine is busy, says that media is newer than it is, never older. Later reports show the drift of its clocks.
+	firstReports = 16
 )
 
 // timeline places RTP timestamps of a track in time, in nanoseconds from the track's first packet, over changes of the stream.
@@ -21,8 +25,7 @@ type timeline struct {
 
 	clocks  [4]streamClock // of the streams that reported last
 	clockN  int
-	origin  float64 // mean of what reports say of the NTP time at position 0, nanoseconds from ref
-	ref     int64   // the first of them, nanoseconds since 1970
+	origin  int64 // NTP time at position 0 by the reports, nanoseconds since 1970
 	reports int
 	firstR  report
 	lastR   report
@@ -111,16 +114,16 @@ func (t *timeline) anchor(c *streamClock) {
 	c.pos = t.basePos + t.duration(t.last+int64(int32(c.raw-uint32(t.last)))-t.base)
 	origin := c.ntp - c.pos
 	if t.reports == 0 {
-		t.ref = origin
-		t.firstR = c.report
+		t.origin, t.firstR = origin, c.report
 	}
-	t.reports++
+	if t.reports++; t.reports <= firstReports {
+		t.origin = min(t.origin, origin)
+	}
 	t.lastR = c.report
-	t.origin += (float64(origin-t.ref) - t.origin) / float64(t.reports)
 }
 
 // ntpAtZero returns the NTP time of position 0 in nanoseconds since 1970, if the sender has said it.
-func (t *timeline) ntpAtZero() (int64, bool) { return t.ref + int64(t.origin), t.reports > 0 }
+func (t *timeline) ntpAtZero() (int64, bool) { return t.origin, t.reports > 0 }
 
 // drift returns by how many millionths RTP time runs faster than NTP time.
 func (t *timeline) drift() float64 {

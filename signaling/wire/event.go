@@ -105,6 +105,22 @@ type Speaker struct {
 	Participant string `json:"participant"`
 }
 
+// Recording says that the meeting is being recorded from now on, or no more.
+type Recording struct {
+	Recording RecordingState `json:"recording"`
+}
+
+// RecordingState says whether a meeting is being recorded. Clients show it to everybody, for as long as it is active.
+type RecordingState struct {
+	Active bool `json:"active"`
+	// When it began, milliseconds since 1970-01-01 UTC; 0 if it never did.
+	Since int64 `json:"since"`
+	// Participant id of the host who began it; "" for the server's administrator.
+	By string `json:"by"`
+	// Why it is not active any more; left out while it is, and if it never was.
+	Ended RecordingEnd `json:"ended,omitempty"`
+}
+
 // ChatLine is a line of chat, of others or of the client itself.
 type ChatLine struct {
 	// Id of the line, unique in the room.
@@ -226,6 +242,21 @@ func (RemovedReason) Values() []string {
 	return []string{string(RemovedByHost), string(RemovedByAdmin), string(RemovedClosed)}
 }
 
+// RecordingEnd says why a recording has ended.
+type RecordingEnd string
+
+// The reasons for the end of a recording.
+const (
+	RecordingStopped RecordingEnd = "stopped" // by a host, or the server's administrator
+	RecordingFull    RecordingEnd = "full"    // the server has no room for more
+	RecordingFailed  RecordingEnd = "failed"  // the server cannot write it, or has lost the meeting to another one
+)
+
+// Values returns the known reasons.
+func (RecordingEnd) Values() []string {
+	return []string{string(RecordingStopped), string(RecordingFull), string(RecordingFailed)}
+}
+
 // Kind implements Event.
 func (*Offer) Kind() string { return "offer" }
 
@@ -263,6 +294,9 @@ func (*TrackLive) Kind() string { return "trackLive" }
 func (*Speaker) Kind() string { return "speaker" }
 
 // Kind implements Event.
+func (*Recording) Kind() string { return "recording" }
+
+// Kind implements Event.
 func (*ChatLine) Kind() string { return "chat" }
 
 // Kind implements Event.
@@ -283,6 +317,7 @@ func (*TrackRemoved) event() {}
 func (*TrackMuted) event()   {}
 func (*TrackLive) event()    {}
 func (*Speaker) event()      {}
+func (*Recording) event()    {}
 func (*ChatLine) event()     {}
 func (*Removed) event()      {}
 func (*Closing) event()      {}

@@ -24,6 +24,10 @@ type JoinOK struct {
 	HeartbeatMs int `json:"heartbeatMs"`
 	// Own tracks, in the order of the publish field of the request.
 	Tracks []OwnTrack `json:"tracks"`
+	// Whether the meeting is being recorded.
+	Recording RecordingState `json:"recording"`
+	// Whether this server records meetings at all.
+	CanRecord bool `json:"canRecord"`
 }
 
 // ResumeOK gives the client its seat back. Every event after the request's lastSeq follows.
@@ -69,6 +73,12 @@ type MuteOK struct{}
 
 // ModerateOK confirms.
 type ModerateOK struct{}
+
+// RecordStartOK says that the recording has begun. The event recording goes to everybody.
+type RecordStartOK struct{}
+
+// RecordStopOK says that the recording is complete, and on the server's disk.
+type RecordStopOK struct{}
 
 // ChatOK says that the line was sent. The chat event goes to the sender too, under the same id.
 type ChatOK struct {
@@ -150,6 +160,12 @@ func (*MuteOK) Kind() string { return "mute.ok" }
 func (*ModerateOK) Kind() string { return "moderate.ok" }
 
 // Kind implements Reply.
+func (*RecordStartOK) Kind() string { return "record.start.ok" }
+
+// Kind implements Reply.
+func (*RecordStopOK) Kind() string { return "record.stop.ok" }
+
+// Kind implements Reply.
 func (*ChatOK) Kind() string { return "chat.ok" }
 
 // Kind implements Reply.
@@ -174,6 +190,8 @@ func (*ViewOK) reply()        {}
 func (*AnswerOK) reply()      {}
 func (*MuteOK) reply()        {}
 func (*ModerateOK) reply()    {}
+func (*RecordStartOK) reply() {}
+func (*RecordStopOK) reply()  {}
 func (*ChatOK) reply()        {}
 func (*RestartOK) reply()     {}
 func (*LeaveOK) reply()       {}

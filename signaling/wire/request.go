@@ -106,6 +106,12 @@ type Moderate struct {
 	Track string `json:"track,omitempty" limit:"64 bytes"`
 }
 
+// RecordStart is for hosts: the server records the meeting from now on, and tells everybody by the event recording.
+type RecordStart struct{}
+
+// RecordStop is for hosts: it ends the recording.
+type RecordStop struct{}
+
 // Chat sends a line of text to everybody in the room.
 type Chat struct {
 	// The text, not empty.
@@ -181,6 +187,12 @@ func (*Mute) Kind() string { return "mute" }
 
 // Kind implements Request.
 func (*Moderate) Kind() string { return "moderate" }
+
+// Kind implements Request.
+func (*RecordStart) Kind() string { return "record.start" }
+
+// Kind implements Request.
+func (*RecordStop) Kind() string { return "record.stop" }
 
 // Kind implements Request.
 func (*Chat) Kind() string { return "chat" }

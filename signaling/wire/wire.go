@@ -66,7 +66,7 @@ type Event interface {
 func Requests() []Request {
 	return []Request{
 		&Join{}, &Resume{}, &Publish{}, &Unpublish{}, &Subscribe{}, &Unsubscribe{}, &View{}, &Answer{}, &Mute{}, &Moderate{},
-		&Chat{}, &Restart{}, &Leave{}, &Ping{},
+		&RecordStart{}, &RecordStop{}, &Chat{}, &Restart{}, &Leave{}, &Ping{},
 	}
 }
 
@@ -74,7 +74,7 @@ func Requests() []Request {
 func Replies() []Reply {
 	return []Reply{
 		&JoinOK{}, &ResumeOK{}, &PublishOK{}, &UnpublishOK{}, &SubscribeOK{}, &UnsubscribeOK{}, &ViewOK{}, &AnswerOK{},
-		&MuteOK{}, &ModerateOK{}, &ChatOK{}, &RestartOK{}, &LeaveOK{}, &PingOK{}, &Failure{},
+		&MuteOK{}, &ModerateOK{}, &RecordStartOK{}, &RecordStopOK{}, &ChatOK{}, &RestartOK{}, &LeaveOK{}, &PingOK{}, &Failure{},
 	}
 }
 
@@ -82,6 +82,6 @@ func Replies() []Reply {
 func Events() []Event {
 	return []Event{
 		&Offer{}, &Slots{}, &Demand{}, &Media{}, &Joined{}, &Left{}, &Updated{}, &TrackAdded{}, &TrackRemoved{}, &TrackMuted{},
-		&TrackLive{}, &Speaker{}, &ChatLine{}, &Removed{}, &Closing{},
+		&TrackLive{}, &Speaker{}, &Recording{}, &ChatLine{}, &Removed{}, &Closing{},
 	}
 }

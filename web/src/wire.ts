@@ -180,6 +180,19 @@ export type Action =
   | "mute"
   | "remove";
 
+/**
+ * RecordStartRequest is for hosts: the server records the meeting from now on, and tells everybody by the event
+ * recording.
+ */
+export interface RecordStartRequest {
+  type: "record.start";
+}
+
+/** RecordStopRequest is for hosts: it ends the recording. */
+export interface RecordStopRequest {
+  type: "record.stop";
+}
+
 /** ChatRequest sends a line of text to everybody in the room. */
 export interface ChatRequest {
   type: "chat";
@@ -231,6 +244,10 @@ export interface JoinOK {
   heartbeatMs: number;
   /** Own tracks, in the order of the publish field of the request. */
   tracks: OwnTrack[];
+  /** Whether the meeting is being recorded. */
+  recording: RecordingState;
+  /** Whether this server records meetings at all. */
+  canRecord: boolean;
 }
 
 /** Role says what a participant may do. */
@@ -282,6 +299,19 @@ export interface OwnTrack {
   track: string;
 }
 
+/**
+ * RecordingState says whether a meeting is being recorded. Clients show it to everybody, for as long as it is active.
+ */
+export interface RecordingState {
+  active: boolean;
+  /** When it began, milliseconds since 1970-01-01 UTC; 0 if it never did. */
+  since: number;
+  /** Participant id of the host who began it; "" for the server's administrator. */
+  by: string;
+  /** Why it is not active any more; left out while it is, and if it never was. */
+  ended?: RecordingEnd;
+}
+
 /** Track is one publication. */
 export interface Track {
   id: string;
@@ -294,6 +324,12 @@ export interface Track {
   /** Whether a packet of it has arrived at the server. */
   live: boolean;
 }
+
+/** RecordingEnd says why a recording has ended. */
+export type RecordingEnd =
+  | "stopped"
+  | "full"
+  | "failed";
 
 /** Kind is the kind of media. */
 export type Kind =
@@ -350,6 +386,16 @@ export interface MuteOK {
 /** ModerateOK confirms. */
 export interface ModerateOK {
   type: "moderate.ok";
+}
+
+/** RecordStartOK says that the recording has begun. The event recording goes to everybody. */
+export interface RecordStartOK {
+  type: "record.start.ok";
+}
+
+/** RecordStopOK says that the recording is complete, and on the server's disk. */
+export interface RecordStopOK {
+  type: "record.stop.ok";
 }
 
 /** ChatOK says that the line was sent. The chat event goes to the sender too, under the same id. */
@@ -554,6 +600,12 @@ export interface SpeakerEvent {
   participant: string;
 }
 
+/** RecordingEvent says that the meeting is being recorded from now on, or no more. */
+export interface RecordingEvent {
+  type: "recording";
+  recording: RecordingState;
+}
+
 /** ChatLineEvent is a line of chat, of others or of the client itself. */
 export interface ChatLineEvent {
   type: "chat";
@@ -641,6 +693,8 @@ export type ClientRequest =
   | AnswerRequest
   | MuteRequest
   | ModerateRequest
+  | RecordStartRequest
+  | RecordStopRequest
   | ChatRequest
   | RestartRequest
   | LeaveRequest
@@ -658,6 +712,8 @@ export type ServerReply =
   | AnswerOK
   | MuteOK
   | ModerateOK
+  | RecordStartOK
+  | RecordStopOK
   | ChatOK
   | RestartOK
   | LeaveOK
@@ -678,6 +734,7 @@ export type ServerEvent =
   | TrackMutedEvent
   | TrackLiveEvent
   | SpeakerEvent
+  | RecordingEvent
   | ChatLineEvent
   | RemovedEvent
   | ClosingEvent;
@@ -699,6 +756,8 @@ export interface ReplyTo {
   answer: AnswerOK;
   mute: MuteOK;
   moderate: ModerateOK;
+  record.start: RecordStartOK;
+  record.stop: RecordStopOK;
   chat: ChatOK;
   restart: RestartOK;
   leave: LeaveOK;

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/sotto-edge/sotto/sfu"
 )
@@ -21,6 +22,7 @@ type Media struct {
 	mu        sync.Mutex
 	endpoints map[sfu.ParticipantID]*Endpoint
 	tracks    int
+	recording map[string]string // by conference: who began it
 	fail      map[string]error
 	block     map[string]chan struct{}
 	blocked   chan string
@@ -29,7 +31,7 @@ type Media struct {
 // New returns a Media.
 func New() *Media {
 	return &Media{
-		endpoints: map[sfu.ParticipantID]*Endpoint{}, fail: map[string]error{}, block: map[string]chan struct{}{},
+		endpoints: map[sfu.ParticipantID]*Endpoint{}, recording: map[string]string{}, fail: map[string]error{}, block: map[string]chan struct{}{},
 		blocked: make(chan string, 16),
 	}
 }
@@ -108,6 +110,36 @@ func (m *Media) Join(ctx context.Context, conference string, o sfu.JoinOptions) 
 	m.mu.Unlock()
 	e.offer()
 	return e, nil
+}
+
+// StartRecording notes that a conference is recorded.
+func (m *Media) StartRecording(ctx context.Context, conference, by string) error {
+	if err := m.enter(ctx, "StartRecording"); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.recording[conference] = by
+	m.mu.Unlock()
+	m.Observer.Event(sfu.Event{Conference: conference, Type: sfu.EventRecording, Recording: &sfu.Recording{Active: true, By: by, StartedAt: time.UnixMilli(1000)}})
+	return nil
+}
+
+// StopRecording ends it.
+func (m *Media) StopRecording(ctx context.Context, conference string) error {
+	if err := m.enter(ctx, "StopRecording"); err != nil {
+		return err
+	}
+	m.EndRecording(conference, "stopped")
+	return nil
+}
+
+// EndRecording ends a conference's recording for a reason of package record.
+func (m *Media) EndRecording(conference, reason string) {
+	m.mu.Lock()
+	by := m.recording[conference]
+	delete(m.recording, conference)
+	m.mu.Unlock()
+	m.Observer.Event(sfu.Event{Conference: conference, Type: sfu.EventRecording, Recording: &sfu.Recording{By: by, StartedAt: time.UnixMilli(1000), Reason: reason}})
 }
 
 type publication struct {
