@@ -77,7 +77,7 @@ func startServer(log *slog.Logger, change func(*signaling.Config), settings ...f
 		return nil, err
 	}
 	loopback := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
-	node := sfu.Config{Listen: loopback, Observer: s.svc, Shards: *shards, Together: 1}
+	node := sfu.Config{Listen: loopback, Observer: s.svc, Shards: *shards, Together: 1, Steering: sfu.NoSteering{}}
 	for _, f := range settings {
 		f(&node)
 	}

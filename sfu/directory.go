@@ -13,6 +13,7 @@ import (
 // comes to the wrong socket; each shard remembers what it was told until something changes, so that packets meet no lock.
 type directory struct {
 	changes atomic.Uint64 // of rows
+	changed chan struct{} // has one in it after a change
 
 	mu       sync.Mutex
 	rows     map[netip.AddrPort]*shard
@@ -21,6 +22,27 @@ type directory struct {
 
 func (d *directory) init() {
 	d.rows, d.sessions = make(map[netip.AddrPort]*shard), make(map[transport.SessionID]*shard)
+	d.changed = make(chan struct{}, 1)
+}
+
+// change is called under the lock.
+func (d *directory) change() {
+	d.changes.Add(1)
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// steered returns all rows.
+func (d *directory) steered() []udp.Steered {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make([]udp.Steered, 0, len(d.rows))
+	for a, s := range d.rows {
+		out = append(out, udp.Steered{Remote: a, Index: s.index})
+	}
+	return out
 }
 
 // enter notes where a session is to be. It returns false if it is anywhere already.
@@ -59,8 +81,10 @@ func (d *directory) claim(a netip.AddrPort, s *shard) *shard {
 	if owner := d.rows[a]; owner != nil && owner != s {
 		return owner
 	}
-	d.rows[a] = s
-	d.changes.Add(1)
+	if d.rows[a] != s {
+		d.rows[a] = s
+		d.change()
+	}
 	return nil
 }
 
@@ -69,7 +93,7 @@ func (d *directory) release(a netip.AddrPort, s *shard) {
 	defer d.mu.Unlock()
 	if d.rows[a] == s {
 		delete(d.rows, a)
-		d.changes.Add(1)
+		d.change()
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sotto-edge/sotto/internal/udp"
@@ -77,12 +78,14 @@ type Config struct {
 	Recorder *record.Recorder
 	// Shards is the number of threads that forward media, each with a socket on the one port; 0: one for each core.
 	Shards int
-	// Together is how many endpoints a conference has on one shard before it spreads over the others (0: 16). Packets that cross
+	// Together is how many endpoints a conference has on one shard before it spreads over the others (0: 64). Packets that cross
 	// cost; so does a core that has too much.
 	Together int
 	// Loudest is how many participants are heard at a time by one who wants to hear more, Videos how many pictures are sent to one
 	// (0: 3 and 24).
 	Loudest, Videos int
+	// Steering brings datagrams to their shard; nil stands for the program on the sockets.
+	Steering Steering
 	// MaxSessions bounds the endpoints of the node (0: 4096), MaxEndpoints those of one conference (0: 500).
 	MaxSessions, MaxEndpoints int
 	// Buffers bounds the packet buffers of a shard (0: 65536, 128 MiB when all are in use).
@@ -104,7 +107,7 @@ func (c *Config) defaults() {
 		c.Shards = runtime.GOMAXPROCS(0)
 	}
 	if c.Together == 0 {
-		c.Together = 16
+		c.Together = 64
 	}
 	if c.Loudest == 0 {
 		c.Loudest = 3
@@ -151,6 +154,9 @@ type Node struct {
 	placement   Placement
 	closed      bool
 
+	closing   chan struct{}
+	steered   atomic.Int64 // addresses
+	steerers  sync.WaitGroup
 	closeOnce sync.Once
 	threads   sync.WaitGroup // of the shards
 	helpers   sync.WaitGroup // deliver and listen
@@ -162,7 +168,7 @@ func NewNode(cfg Config, log *slog.Logger) (*Node, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: log, epoch: time.Now(), conferences: make(map[string]*conference)}
+	n := &Node{cfg: cfg, log: log, epoch: time.Now(), conferences: make(map[string]*conference), closing: make(chan struct{})}
 	n.places.init()
 	n.mail.init()
 	n.notices.init()
@@ -215,6 +221,13 @@ func (n *Node) start() error {
 	}
 	fp := n.shards[0].dtls.Fingerprint()
 	n.fingerprint = Fingerprint{Algorithm: fp.Algorithm(), Value: fp.Value()}
+	if n.cfg.Steering == nil {
+		n.cfg.Steering = n.shards[0].sock
+	}
+	if len(n.shards) > 1 {
+		n.steerers.Add(1)
+		go n.steer()
+	}
 	n.helpers.Add(2)
 	go n.deliver()
 	go n.listen()
@@ -295,6 +308,8 @@ func (n *Node) Close() error {
 			_ = s.call(func(int64) error { return nil }) // the sessions are closed there before their associations end
 			_ = s.dtls.Close()
 		}
+		close(n.closing)
+		n.steerers.Wait() // it uses a socket
 		for _, s := range n.shards {
 			s.stop()
 		}

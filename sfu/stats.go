@@ -17,6 +17,7 @@ type Stats struct {
 	Socket                 udp.Stats
 	BuffersInUse           int
 	Placement              Placement
+	Steered                int // addresses whose datagrams the kernel brings to their shard
 	Shards                 []ShardStats
 }
 
@@ -62,6 +63,7 @@ func (n *Node) Stats(ctx context.Context) (Stats, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	st.Conferences, st.Endpoints, st.Placement = len(n.conferences), n.sessions, n.placement
+	st.Steered = int(n.steered.Load())
 	for i, l := range n.loads {
 		st.Shards[i].Sessions = l.sessions
 	}

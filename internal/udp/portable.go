@@ -209,6 +209,11 @@ func (p *portable) Flush() {
 	p.queue, p.out, p.reserved = p.queue[:0], p.out[:0], -1
 }
 
+// Steer is refused: there is nothing to steer between.
+func (p *portable) Steer([]Steered) (int, error) {
+	return 0, &listenError{"steer to", p.local, errors.ErrUnsupported}
+}
+
 // Close closes the socket. A second Close does nothing.
 func (p *portable) Close() error {
 	p.timer.Stop()

@@ -461,6 +461,62 @@ func TestReusePort(t *testing.T) {
 	}
 }
 
+// The kernel does as the program of Steer says, for peers of both families.
+func TestSteer(t *testing.T) {
+	for _, server := range []string{"127.0.0.1", "::1", ""} {
+		cfg := Config{ReusePort: true, First: true}
+		if server != "" {
+			cfg.Listen = loopback(server)
+		}
+		var group []*Socket
+		for range 3 {
+			s := listen(t, cfg)
+			group = append(group, s)
+			cfg.First, cfg.Listen = false, netip.AddrPortFrom(cfg.Listen.Addr(), s.LocalAddr().Port())
+		}
+		var peers []*Socket
+		var rows []Steered
+		for i := range 30 {
+			from := server
+			if server == "" {
+				from = []string{"127.0.0.1", "::1"}[i%2]
+			}
+			c := listen(t, Config{Listen: loopback(from)})
+			peers = append(peers, c)
+			rows = append(rows, Steered{c.LocalAddr(), i % 3})
+		}
+		for range 2 { // again, in place of the first
+			if n, err := group[1].Steer(rows); err != nil || n != len(rows) {
+				t.Fatalf("%d, %v", n, err)
+			}
+		}
+		for i, c := range peers {
+			to := server
+			if to == "" {
+				to = []string{"127.0.0.1", "::1"}[i%2]
+			}
+			b := c.Reserve(1)
+			b[0] = byte(i)
+			c.Commit(1, Path{Remote: netip.AddrPortFrom(netip.MustParseAddr(to), group[0].LocalAddr().Port())})
+			c.Flush()
+		}
+		for i, s := range group {
+			batch := make([]Datagram, 64)
+			n := 0
+			for s.Wait(0) {
+				for _, d := range batch[:s.Receive(batch)] {
+					if n++; int(d.Data[0])%3 != i {
+						t.Errorf("%q: peer %d at socket %d", server, d.Data[0], i)
+					}
+				}
+			}
+			if n != 10 {
+				t.Errorf("%q: %d datagrams at socket %d", server, n, i)
+			}
+		}
+	}
+}
+
 func TestWaitSurvivesSignals(t *testing.T) {
 	s := listen(t, Config{Listen: loopback("127.0.0.1")})
 	tid := make(chan int)
