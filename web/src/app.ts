@@ -18,7 +18,7 @@ import { createStore } from './store';
 import type { Store } from './store';
 import { trace } from './trace';
 import { keepAwake } from './wake';
-import type { Source } from './wire';
+import type { RecordingEnd, Source } from './wire';
 
 const noticeMs = 5000;
 const nameChars = 64;
@@ -51,6 +51,7 @@ export class App {
       went: (name, removed) => this.notice(t(removed ? 'notice.removed' : 'notice.left', { name })),
       wrote: (name, text) => this.notice(t('notice.chat', { name, text: text.length > 120 ? `${text.slice(0, 119)}…` : text }), 'chat'),
       back: () => this.notice(t('notice.back')),
+      recordingOver: (ended) => this.notice(t(endedNotice[ended || 'stopped']), ended === 'stopped' ? 'plain' : 'warn'),
       mutedByHost: (source) => this.notice(t(mutedNotice[source]), 'warn'),
     });
     this.store.subscribe((s) => this.settled(s));
@@ -188,6 +189,14 @@ export class App {
     await this.room.moderate('remove', participant).catch((e: unknown) => this.problem(failureOf(e).code));
   }
 
+  /** Host only: has the server record the meeting, or stop. Everybody is told. */
+  async record(on: boolean): Promise<void> {
+    if (this.state.recordingBusy) return;
+    this.store.dispatch({ type: 'recordingBusy', busy: true });
+    await this.room.record(on).catch((e: unknown) => this.problem(failureOf(e).code));
+    this.store.dispatch({ type: 'recordingBusy', busy: false });
+  }
+
   /** Asks whether a participant shall be removed; '' takes the question back. */
   confirm(participant: string): void {
     this.store.dispatch({ type: 'confirm', participant });
@@ -253,6 +262,11 @@ export class App {
   }
 }
 
+const endedNotice: Record<RecordingEnd, Key> = {
+  stopped: 'notice.recording.stopped',
+  full: 'notice.recording.full',
+  failed: 'notice.recording.failed',
+};
 const mutedNotice: Record<OwnSource, Key> = {
   microphone: 'notice.mutedByHost',
   camera: 'notice.cameraStoppedByHost',

@@ -15,7 +15,7 @@ import type { Action, OwnSource, Over, State } from './state';
 import type { Store } from './store';
 import { trace } from './trace';
 import { limits } from './wire';
-import type { JoinOK, OfferEvent, Publication, ServerEvent } from './wire';
+import type { JoinOK, OfferEvent, Publication, RecordingEnd, ServerEvent } from './wire';
 
 /** What the people in front of the page should hear of. */
 export interface RoomHooks {
@@ -24,6 +24,7 @@ export interface RoomHooks {
   mutedByHost(source: OwnSource): void;
   wrote(name: string, text: string): void;
   back(): void;
+  recordingOver(ended: RecordingEnd | ''): void;
 }
 
 const rejoinForMs = 5 * 60_000;
@@ -87,6 +88,10 @@ export class Room {
 
   async moderate(action: 'mute' | 'remove', participant: string, track?: string): Promise<void> {
     await this.need().request('moderate', track ? { action, participant, track } : { action, participant });
+  }
+
+  async record(on: boolean): Promise<void> {
+    await this.need().request(on ? 'record.start' : 'record.stop', {});
   }
 
   /** Asks for new ICE credentials, as after a change of network. */
@@ -169,6 +174,9 @@ export class Room {
         break;
       case 'chat':
         if (e.from !== before.me && before.panel !== 'chat') this.hooks.wrote(e.name, e.text);
+        return;
+      case 'recording': // that it begins is said by the mark itself
+        if (before.recording.active && !e.recording.active) this.hooks.recordingOver(e.recording.ended ?? '');
         return;
       case 'removed':
         this.over(e.reason === 'room_closed' ? 'ended' : 'removed');

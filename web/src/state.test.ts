@@ -18,7 +18,7 @@ const reply = {
 } as unknown as JoinOK;
 
 function run(...actions: (Action | ServerEvent)[]): State {
-  const known = new Set(['joined', 'left', 'updated', 'trackAdded', 'trackRemoved', 'trackMuted', 'trackLive', 'slots', 'speaker', 'chat']);
+  const known = new Set(['joined', 'left', 'updated', 'trackAdded', 'trackRemoved', 'trackMuted', 'trackLive', 'slots', 'speaker', 'recording', 'chat']);
   return actions.reduce<State>(
     (s, a) => reduce(s, known.has(a.type) && !('reply' in a) ? { type: 'event', event: a as ServerEvent } : (a as Action)),
     reduce(initialState('Me', 'en'), { type: 'joined', reply }),
@@ -46,6 +46,16 @@ test('people come, change and go with their tracks and slots', () => {
   expect(tiles(s).map((t) => t.key)).toEqual(['me', 'a']);
   expect(s.speaker).toBe('');
   expect(s.slots[0]).toEqual({ mid: '5', track: '', participant: '' });
+});
+
+test('a recording is shown from the first moment, and until it ends', () => {
+  const active = { active: true, since: 5, by: 'a' };
+  expect(run().recording.active).toBe(false);
+  expect(run({ type: 'joined', reply: { ...reply, recording: active, canRecord: true } as JoinOK })).toMatchObject({ recording: active, canRecord: true });
+  let s = run({ type: 'recording', recording: active });
+  expect(s.recording).toEqual(active);
+  s = reduce(s, { type: 'event', event: { type: 'recording', recording: { ...active, active: false, ended: 'full' } } });
+  expect(s.recording.active).toBe(false);
 });
 
 test('a muted camera has no picture, a muted microphone no ring', () => {

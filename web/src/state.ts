@@ -4,7 +4,7 @@
 
 import type { Text } from './i18n';
 import type { Devices, MediaProblem } from './media';
-import type { JoinOK, Participant, Role, ServerEvent, Slot, Source, Track } from './wire';
+import type { JoinOK, Participant, RecordingState, Role, ServerEvent, Slot, Source, Track } from './wire';
 
 export type Screen = 'start' | 'preview' | 'meeting' | 'over';
 export type Panel = '' | 'people' | 'chat';
@@ -40,6 +40,9 @@ export interface State {
   people: readonly Participant[];
   slots: readonly Slot[];
   speaker: string;
+  recording: RecordingState;
+  canRecord: boolean; // this server does
+  recordingBusy: boolean; // the host has asked to begin or end it
   own: Readonly<Record<OwnSource, Own>>;
   link: Link;
   media: Media;
@@ -70,6 +73,7 @@ export type Action =
   | { type: 'event'; event: ServerEvent }
   | { type: 'link'; link: Link }
   | { type: 'media'; media: Media }
+  | { type: 'recordingBusy'; busy: boolean }
   | { type: 'receivers' }
   | { type: 'sound'; blocked: boolean }
   | { type: 'panel'; panel: Panel }
@@ -84,11 +88,14 @@ const chatKept = 500;
 const noticesShown = 4;
 const nothing: Own = { on: false, busy: false, problem: '', track: '' };
 
+const notRecorded: RecordingState = { active: false, since: 0, by: '' };
+
 export function initialState(name: string, language: string): State {
   return {
     screen: 'start', room: '', name, busy: '', problem: '', needsOwner: false, over: 'left',
     devices: { microphone: [], camera: [], speaker: [] },
     me: '', role: 'participant', people: [], slots: [], speaker: '',
+    recording: notRecorded, canRecord: false, recordingBusy: false,
     own: { microphone: nothing, camera: nothing, screen: nothing },
     link: 'joining', media: 'connecting', receivers: 0, soundBlocked: false,
     panel: '', settings: false, confirming: '', chat: [], draft: '', unread: 0, notices: [],
@@ -130,6 +137,8 @@ export function reduce(s: State, a: Action): State {
       return { ...s, link: a.link };
     case 'media':
       return s.media === a.media ? s : { ...s, media: a.media };
+    case 'recordingBusy':
+      return { ...s, recordingBusy: a.busy };
     case 'receivers':
       return { ...s, receivers: s.receivers + 1 };
     case 'sound':
@@ -164,6 +173,7 @@ function joined(s: State, reply: JoinOK): State {
   return {
     ...s, screen: 'meeting', busy: '', problem: '', link: 'open', media: 'connecting',
     room: reply.room, me: reply.participant, role: reply.role, people: reply.roster, slots: [], speaker: '', own,
+    recording: reply.recording ?? notRecorded, canRecord: reply.canRecord ?? false, recordingBusy: false,
   };
 }
 
@@ -196,6 +206,8 @@ function event(s: State, e: ServerEvent): State {
       return { ...s, slots: e.slots };
     case 'speaker':
       return { ...s, speaker: e.participant };
+    case 'recording':
+      return { ...s, recording: e.recording };
     case 'chat': {
       if (s.chat.some((line) => line.id === e.id)) return s;
       const line: ChatLine = { id: e.id, from: e.from, name: e.name, text: e.text, at: e.at };

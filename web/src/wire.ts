@@ -746,20 +746,20 @@ export type ServerFrame = (ServerReply & { re: number }) | (ServerEvent & { seq:
 
 /** Which reply a request gets when it is not refused. */
 export interface ReplyTo {
-  join: JoinOK;
-  resume: ResumeOK;
-  publish: PublishOK;
-  unpublish: UnpublishOK;
-  subscribe: SubscribeOK;
-  unsubscribe: UnsubscribeOK;
-  view: ViewOK;
-  answer: AnswerOK;
-  mute: MuteOK;
-  moderate: ModerateOK;
-  record.start: RecordStartOK;
-  record.stop: RecordStopOK;
-  chat: ChatOK;
-  restart: RestartOK;
-  leave: LeaveOK;
-  ping: PingOK;
+  "join": JoinOK;
+  "resume": ResumeOK;
+  "publish": PublishOK;
+  "unpublish": UnpublishOK;
+  "subscribe": SubscribeOK;
+  "unsubscribe": UnsubscribeOK;
+  "view": ViewOK;
+  "answer": AnswerOK;
+  "mute": MuteOK;
+  "moderate": ModerateOK;
+  "record.start": RecordStartOK;
+  "record.stop": RecordStopOK;
+  "chat": ChatOK;
+  "restart": RestartOK;
+  "leave": LeaveOK;
+  "ping": PingOK;
 }

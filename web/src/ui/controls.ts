@@ -22,7 +22,7 @@ function button(action: string, key: string, click: () => void): Button {
   const name = h('span', { class: 'control-name' });
   const badge = h('span', { class: 'badge', hidden: true });
   const element = h('button', { class: 'control', type: 'button', data: { action }, on: { click } }, face, name, badge);
-  element.setAttribute('aria-keyshortcuts', key);
+  if (key) element.setAttribute('aria-keyshortcuts', key);
   let drawn = '';
   return {
     element,
@@ -32,7 +32,7 @@ function button(action: string, key: string, click: () => void): Button {
       drawn = state;
       face.replaceChildren(icon(glyph));
       setText(name, label);
-      setAttribute(element, 'title', t('control.withKey', { label, key: key.toUpperCase() }));
+      setAttribute(element, 'title', key ? t('control.withKey', { label, key: key.toUpperCase() }) : label);
       setAttribute(element, 'aria-label', label);
       if (pressed !== undefined) setAttribute(element, 'aria-pressed', String(pressed));
       element.className = `control ${look}${busy ? ' busy' : ''}`;
@@ -50,13 +50,15 @@ export function controlsView(app: App): View {
   const chat = button('chat', keys.chat, () => app.panel('chat'));
   const people = button('people', keys.people, () => app.panel('people'));
   const copy = button('copy', keys.copy, () => void app.copyLink());
+  // No key: to be recorded must not be a slip of a finger.
+  const record = button('record', '', () => void app.record(!app.state.recording.active));
   const settings = button('settings', keys.settings, () => app.settings(true));
   const leave = h('button', { class: 'control leave', type: 'button', data: { action: 'leave' }, title: t('control.leave'), on: { click: () => app.leave() } },
     h('span', { class: 'control-face' }, icon('leave')), h('span', { class: 'control-name' }, t('control.leave')));
   share.element.hidden = !canShareScreen();
 
   const element = h('nav', { class: 'controls', label: t('control.bar') },
-    h('div', { class: 'controls-side' }, copy.element, settings.element),
+    h('div', { class: 'controls-side' }, copy.element, settings.element, record.element),
     h('div', { class: 'controls-main' }, mic.element, camera.element, share.element, leave),
     h('div', { class: 'controls-side end' }, people.element, chat.element));
 
@@ -77,6 +79,9 @@ export function controlsView(app: App): View {
       setAttribute(people.element, 'aria-label', t('control.people.count', { count: s.people.length }));
       copy.set('link', t('control.copy'), {});
       settings.set('settings', t('control.settings'), {});
+      record.element.hidden = s.role !== 'host' || !s.canRecord;
+      record.set('record', t(s.recording.active ? 'control.record.stop' : 'control.record.start'),
+        { look: s.recording.active ? 'recording' : '', busy: s.recordingBusy });
     },
   };
 }

@@ -1,7 +1,7 @@
 // The meeting: stage, panel, bar, and what is wrong at the moment.
 
 import type { App } from '../app';
-import { errorText, t } from '../i18n';
+import { errorText, raw, t } from '../i18n';
 import type { Text } from '../i18n';
 import type { State } from '../state';
 import { chatView } from './chat';
@@ -17,6 +17,11 @@ export function meetingView(app: App): View {
   const controls = controlsView(app);
   const bannerText = h('span');
   const banner = h('div', { class: 'banner', role: 'status', live: 'polite', hidden: true }, h('i', { class: 'spinner' }), bannerText);
+  // The region is there from the beginning, or what appears in it would not be read out.
+  const recordingMark = h('span', { class: 'recording-mark', hidden: true }, h('i', { class: 'recording-dot' }), h('span', {}, t('meeting.recording')));
+  recordingMark.setAttribute('aria-hidden', 'true');
+  const recordingSaid = h('span', { class: 'recording-said' });
+  const recording = h('div', { class: 'recording', role: 'status', live: 'polite' }, recordingMark, recordingSaid);
   const sharing = h('div', { class: 'strip', hidden: true }, icon('screen'), h('span', {}, t('meeting.sharing')),
     h('button', { class: 'button small', type: 'button', on: { click: () => void app.set('screen', false) } }, t('control.share.stop')));
   const sound = h('div', { class: 'strip', hidden: true }, icon('sound'), h('span', {}, t('meeting.sound.blocked')),
@@ -24,6 +29,7 @@ export function meetingView(app: App): View {
   const side = h('div', { class: 'side' });
   const element = h('div', { class: 'meeting' },
     h('main', { class: 'meeting-main' },
+      recording,
       h('div', { class: 'strips' }, banner, sharing, sound),
       stage.element),
     side, controls.element);
@@ -47,6 +53,8 @@ export function meetingView(app: App): View {
       if (trouble) setText(bannerText, trouble);
       banner.classList.toggle('calm', s.link === 'open' && s.media === 'connecting');
       element.classList.toggle('troubled', s.link === 'rejoining' || s.link === 'closing' || s.media === 'interrupted');
+      recordingMark.hidden = !s.recording.active;
+      setText(recordingSaid, s.recording.active ? t('meeting.recording.said') : raw(''));
       sharing.hidden = !s.own.screen.on || s.own.screen.busy;
       sound.hidden = !s.soundBlocked;
       showPanel(s);

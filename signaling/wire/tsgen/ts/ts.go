@@ -165,7 +165,7 @@ export type ServerFrame = (ServerReply & { re: number }) | (ServerEvent & { seq:
 export interface ReplyTo {
 `)
 	for _, r := range wire.Requests() {
-		fmt.Fprintf(&g.out, "  %s: %sOK;\n", r.Kind(), reflect.TypeOf(r).Elem().Name())
+		fmt.Fprintf(&g.out, "  %q: %sOK;\n", r.Kind(), reflect.TypeOf(r).Elem().Name())
 	}
 	g.out.WriteString("}\n")
 }
