@@ -96,7 +96,7 @@ func (s *stage) expect(m *member, source sfu.Source, sent, rest []int) {
 
 func (s *stage) events(m *member) int { return len(s.all(m.id, sfu.EventSlots)) }
 
-// Of more microphones than three only those are sent that are spoken into, from the first word to a while after the last. Who has
+// C3: of more microphones than three only those are sent that are spoken into, from the first word to a while after the last. Who has
 // spoken keeps the slot as long as nobody else needs it, so that taking turns is no event.
 func TestHeardInTurns(t *testing.T) {
 	s := newStage(t, 6, nil)
@@ -235,7 +235,7 @@ func TestHeardWithoutLevels(t *testing.T) {
 	s.expect(s.ear, sfu.Microphone, []int{0, 4}, []int{2})
 }
 
-// Pictures: pinned ones, screens, who spoke last, who came first. Somebody on stage stays there until others have spoken.
+// C3: pictures: pinned ones, screens, who spoke last, who came first. Somebody on stage stays there until others have spoken.
 func TestSeen(t *testing.T) {
 	s := newStage(t, 8, []sfu.Publish{camera}, func(c *sfu.Config) { c.Videos = 4 })
 	s.ear.answer(2)

@@ -144,7 +144,7 @@ func (k *call) run(d int64, until func() bool) int64 {
 	return d
 }
 
-// A receiver gets the layer that its link has room for: soon the best one of a good link, at once less of one that becomes narrow,
+// C2: a receiver gets the layer that its link has room for: soon the best one of a good link, at once less of one that becomes narrow,
 // and the best again within ten seconds after.
 func TestFollowsLink(t *testing.T) {
 	k := newCall(t, 6e6, 150e3, 500e3, 1500e3)
@@ -182,7 +182,7 @@ func TestFollowsLink(t *testing.T) {
 	}
 }
 
-// A picture that is far too large for the link and has no smaller size gives way to the sound, and comes back when there is room.
+// C2: a picture that is far too large for the link and has no smaller size gives way to the sound, and comes back when there is room.
 func TestPictureGivesWayToSound(t *testing.T) {
 	k := newCall(t, 6e6, 1500e3)
 	k.run(5*sec, nil)

@@ -207,7 +207,7 @@ func TestPublishAgain(t *testing.T) {
 	}
 }
 
-// A receiver gets the layer that fits how it shows the track, and nothing while it does not show it. What nobody can make use of is
+// C3: a receiver gets the layer that fits how it shows the track, and nothing while it does not show it. What nobody can make use of is
 // not asked of the publisher.
 func TestViews(t *testing.T) {
 	r := newRig(t)
