@@ -110,3 +110,24 @@ func KeyFrame(c Codec, payload []byte) bool {
 	}
 	return false
 }
+
+// largestSide is what pictures are never wider or higher than: a packet that says so is damaged, or not of its codec.
+const largestSide = 8192
+
+// PictureSize returns how large the pictures of a stream are, as far as a packet that begins a key frame says it in the clear; 0, 0
+// otherwise. Of several spatial layers it is the size of the highest.
+func PictureSize(c Codec, payload []byte) (width, height uint16) {
+	switch c {
+	case VP8:
+		width, height = sizeVP8(payload)
+	case VP9:
+		var d VP9Descriptor
+		if d.Parse(payload) {
+			width, height = d.Width, d.Height
+		}
+	}
+	if width == 0 || height == 0 || width > largestSide || height > largestSide {
+		return 0, 0
+	}
+	return width, height
+}

@@ -69,6 +69,9 @@ func compareVP9(t *testing.T, b []byte) {
 	copy(want.Differences[:], theirs.PDiff)
 	if theirs.V {
 		want.SpatialLayers = theirs.NS + 1
+		if theirs.Y {
+			want.Width, want.Height = theirs.Width[theirs.NS], theirs.Height[theirs.NS]
+		}
 	}
 	if d != want {
 		t.Fatalf("%x: %s", b, cmp.Diff(want, d))

@@ -81,6 +81,9 @@ func FuzzPayload(f *testing.F) {
 		compareVP9(t, b)
 		for c := range codecCount {
 			KeyFrame(c, b)
+			if w, h := PictureSize(c, b); w > largestSide || h > largestSide || (w == 0) != (h == 0) {
+				t.Fatalf("%x: %d x %d", b, w, h)
+			}
 		}
 	})
 }

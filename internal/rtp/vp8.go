@@ -87,3 +87,16 @@ func keyFrameVP8(b []byte) bool {
 	var d VP8Descriptor
 	return d.Parse(b) && d.StartPartition && d.Partition == 0 && len(b) > d.Len && b[d.Len]&0x01 == 0
 }
+
+// sizeVP8 reads the frame header of a key frame (RFC 6386 §9.1).
+func sizeVP8(b []byte) (width, height uint16) {
+	var d VP8Descriptor
+	if !d.Parse(b) || !d.StartPartition || d.Partition != 0 {
+		return 0, 0
+	}
+	f := b[d.Len:]
+	if len(f) < 10 || f[0]&0x01 != 0 || f[3] != 0x9d || f[4] != 0x01 || f[5] != 0x2a {
+		return 0, 0
+	}
+	return (uint16(f[7])<<8 | uint16(f[6])) & 0x3fff, (uint16(f[9])<<8 | uint16(f[8])) & 0x3fff // without the scales
+}

@@ -1,5 +1,7 @@
 package rtp
 
+import "encoding/binary"
+
 // maxVP9References is the most reference indices a picture lists (RFC 9628 §4.2).
 const maxVP9References = 3
 
@@ -24,9 +26,10 @@ type VP9Descriptor struct {
 	Differences    [maxVP9References]uint8
 	NumDifferences uint8
 
-	HasStructure  bool  // V: a scalability structure follows
-	SpatialLayers uint8 // that the structure speaks of (N_S+1)
-	Len           int   // of the descriptor: the VP9 data begins here
+	HasStructure  bool   // V: a scalability structure follows
+	SpatialLayers uint8  // that the structure speaks of (N_S+1)
+	Width, Height uint16 // of the highest of them, 0 if it does not say (Y)
+	Len           int    // of the descriptor: the VP9 data begins here
 }
 
 // Parse reads the descriptor of a payload. It is false, and d is empty, when the payload is too
@@ -83,6 +86,10 @@ func (d *VP9Descriptor) Parse(b []byte) bool {
 			return false
 		}
 		v.SpatialLayers = b[v.Len]>>5 + 1
+		if b[v.Len]&0x10 != 0 { // Y
+			at := b[v.Len+1+4*int(v.SpatialLayers-1):]
+			v.Width, v.Height = binary.BigEndian.Uint16(at), binary.BigEndian.Uint16(at[2:])
+		}
 		v.Len += n
 	}
 	*d = v

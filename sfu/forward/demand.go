@@ -55,15 +55,28 @@ func (l *Leg) useful() int {
 	return len(t.layers) - 1
 }
 
-// pixelsOf is the size of a layer's pictures, each layer twice as wide as the one below. The highest one that was ever received is
-// the picture as it was captured.
+// pixelsOf is the size of a layer's pictures. Where key frames did not say it, each layer is taken to be twice as wide as the one
+// below, and the highest one that was ever received to be the picture as it was captured.
 func (t *Track) pixelsOf(i int) uint32 {
-	full := t.size
-	if full == 0 {
-		full = unknownPixels
+	i = min(i, max(t.sizes-1, 0))
+	for d := range t.layers {
+		if j := i + d; j < len(t.layers) && t.layers[j].pixels != 0 {
+			return t.layers[j].pixels >> (2 * d)
+		}
+		if j := i - d; j >= 0 && t.layers[j].pixels != 0 {
+			return t.layers[j].pixels << (2 * d)
+		}
 	}
-	if up := t.sizes - 1 - i; up > 0 {
-		return full >> (2 * up)
+	return unknownPixels >> (2 * max(t.sizes-1-i, 0))
+}
+
+// measure takes the size of the layer's pictures from what a key frame has told.
+func (l *Layer) measure(now int64) {
+	if n := l.parser.Size().Pixels(); n != 0 && n != l.pixels {
+		l.pixels = n
+		l.track.review(now)
+		for _, leg := range l.track.legs {
+			leg.fresh = true
+		}
 	}
-	return full
 }

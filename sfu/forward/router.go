@@ -228,6 +228,9 @@ func (l *Layer) take(b *pktbuf.Buf, h *rtp.Header, ext int64, codec rtp.Codec, l
 	pkt := newPacket(b, h, ext, codec, &l.peer.ext)
 	if l.track.kind == rtp.KindVideo {
 		pkt.info = l.parser.Parse(codec, pkt.dependency, pkt.content(), h.Marker)
+		if pkt.info.Key {
+			l.measure(now)
+		}
 	}
 	if h.Marker {
 		l.ended()

@@ -267,6 +267,53 @@ func TestViews(t *testing.T) {
 	whole(t, c.take())
 }
 
+// A camera may be smaller than others are: its key frames say it.
+func TestViewsOfSmallCamera(t *testing.T) {
+	r := newRig(t)
+	a, c := r.join(1, theirs), r.join(2, unreporting)
+	track, s := a.camera(cameraSSRC)
+	leg := c.slot(1, rtp.KindVideo, vp8)
+	leg.Bind(track, r.now)
+	sized := func(width, height uint16, text string) []byte {
+		b := []byte{0x10, 0x10, 0, 0, 0x9d, 0x01, 0x2a, byte(width), byte(width >> 8), byte(height), byte(height >> 8)}
+		return append(b, text...)
+	}
+	pictures := func(n int, whole bool) {
+		for range n {
+			for i, x := range s[:2] { // it has no third layer
+				if whole {
+					x.push(sized(320<<i, 240<<i, "qh"[i:i+1]))
+				} else {
+					x.push(delta("qh"[i : i+1]))
+				}
+			}
+			r.run(20 * ms)
+		}
+	}
+	for _, x := range []struct {
+		width, height int
+		want          string
+	}{{320, 240, "q"}, {640, 360, "h"}, {300, 180, "q"}, {1280, 720, "h"}} {
+		leg.SetView(forward.View{Pixels: uint32(x.width * x.height)}, r.now)
+		pictures(20, true)
+		c.take()
+		pictures(20, false)
+		for _, got := range texts(c.take()) {
+			if got != x.want {
+				t.Fatalf("%q is sent at %d x %d, want %q", got, x.width, x.height, x.want)
+			}
+		}
+	}
+	if track.Demand() != 2 {
+		t.Errorf("%d is the highest layer wanted at a size that none has", track.Demand())
+	}
+	leg.SetView(forward.View{Pixels: 640 * 480}, r.now)
+	r.run(3 * sec)
+	if track.Demand() != 1 {
+		t.Errorf("%d is the highest layer wanted, want 1", track.Demand())
+	}
+}
+
 // Views of receivers on other shards count.
 func TestMirroredViews(t *testing.T) {
 	p := newPair(t, 64)

@@ -58,10 +58,9 @@ type Track struct {
 	speaker   Speakers
 	speakerID uint64
 	forwarded uint64
-	size      uint32 // pixels of its largest picture; 0: not known
-	sizes     int    // layers that have been received at some time, those below included
-	demand    int    // the highest layer that is of use to anybody, as its publisher was told
-	lowerAt   int64  // when it is to be told that less will do; 0: it is not
+	sizes     int   // layers that have been received at some time, those below included
+	demand    int   // the highest layer that is of use to anybody, as its publisher was told
+	lowerAt   int64 // when it is to be told that less will do; 0: it is not
 }
 
 // uplink is what the publisher's section promised.
@@ -257,6 +256,7 @@ type Layer struct {
 	nack      *rtcp.NACKGenerator // nil for audio: a late sound is no use
 	ring      *history.Ring       // nil for audio
 	parser    layer.Parser
+	pixels    uint32 // of its pictures; 0: not known
 	meter     meter
 	pending   []packet // to be forwarded
 	dirty     bool     // it is in the router's list of layers with such

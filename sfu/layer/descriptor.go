@@ -69,8 +69,9 @@ type structure struct {
 
 func (s *structure) all() uint32 { return uint32(uint64(1)<<s.targets - 1) }
 
-// parse reads a structure from the bit behind the flags; false when it is malformed.
-func (s *structure) parse(r *bitReader) bool {
+// parse reads a structure from the bit behind the flags; false when it is malformed. The size is that of the highest spatial layer,
+// where it is said.
+func (s *structure) parse(r *bitReader) (size Size, ok bool) {
 	*s = structure{gen: s.gen}
 	s.offset = uint8(r.read(6))
 	s.targets = uint8(r.read(5)) + 1
@@ -78,7 +79,7 @@ func (s *structure) parse(r *bitReader) bool {
 	n, spatial, temporal := 0, uint8(0), uint8(0)
 	for more := true; more; n++ { // template_layers
 		if n == maxTemplates {
-			return false
+			return Size{}, false
 		}
 		s.template[n].spatial, s.template[n].temporal = spatial, temporal
 		s.spatial, s.temporal = max(s.spatial, spatial+1), max(s.temporal, temporal+1)
@@ -92,7 +93,7 @@ func (s *structure) parse(r *bitReader) bool {
 			more = false
 		}
 		if r.bad || temporal == maxTemporal || spatial == maxSpatial {
-			return false
+			return Size{}, false
 		}
 	}
 	s.templates = uint8(n)
@@ -143,14 +144,14 @@ func (s *structure) parse(r *bitReader) bool {
 	}
 	if r.flag() { // resolutions
 		for range s.spatial {
-			r.read(32)
+			size = Size{Width: r.read(16) + 1, Height: r.read(16) + 1}
 		}
 	}
 	if r.bad {
-		return false
+		return Size{}, false
 	}
 	s.contain()
-	return true
+	return size, true
 }
 
 // order ranks the decode targets by their layers.

@@ -33,6 +33,7 @@ type Parser struct {
 	descriptors *descriptors // made when the first structure comes
 
 	layers Layers
+	size   Size
 }
 
 // descriptors is what a stream's dependency descriptors have told.
@@ -51,6 +52,15 @@ type known struct {
 
 // Layers returns how many layers the stream has: what it announced last, or else what was seen.
 func (p *Parser) Layers() Layers { return p.layers }
+
+// Size is the size of a picture.
+type Size struct{ Width, Height uint32 }
+
+// Pixels returns how many pixels the picture has.
+func (s Size) Pixels() uint32 { return s.Width * s.Height }
+
+// Size returns how large the pictures of the highest spatial layer are, as the last key frame that told it says; the zero Size before.
+func (p *Parser) Size() Size { return p.size }
 
 // Parse reads a packet as it comes in: the dependency descriptor, nil without one, the payload without padding, and the RTP marker.
 // What it cannot make sense of gives an Info that switches nothing and begins nothing.
@@ -78,6 +88,11 @@ func (p *Parser) parse(c rtp.Codec, dependency, payload []byte, marker, learn bo
 		in.present, in.need, in.active = 1, 1, 1
 		if in.Key {
 			in.begin = 1
+		}
+	}
+	if learn && in.Key {
+		if w, h := rtp.PictureSize(c, payload); w != 0 {
+			p.size = Size{Width: uint32(w), Height: uint32(h)}
 		}
 	}
 	var fresh *structure
@@ -198,9 +213,13 @@ func (p *Parser) describe(in *Info, b []byte, learn bool) (fresh *structure) {
 			p.descriptors = ds
 		}
 		st = ds.spare()
-		if !d.start || !st.parse(&r) {
+		size, ok := st.parse(&r)
+		if !d.start || !ok {
 			in.obscure(&d)
 			return nil
+		}
+		if size != (Size{}) {
+			p.size = size
 		}
 		if known := ds.like(st); known != nil {
 			st = known
@@ -208,7 +227,7 @@ func (p *Parser) describe(in *Info, b []byte, learn bool) (fresh *structure) {
 		fresh = st
 	case d.hasStructure:
 		var tmp structure
-		if d.start && tmp.parse(&r) {
+		if _, ok := tmp.parse(&r); ok && d.start {
 			st = ds.like(&tmp)
 		}
 	case ds == nil || ds.known[0].st == nil:

@@ -133,4 +133,7 @@ func TestParseCaptured(t *testing.T) {
 	if got, want := p.Layers(), (Layers{3, 3}); got != want {
 		t.Errorf("layers %v, want %v", got, want)
 	}
+	if got, want := p.Size(), (Size{480, 270}); got != want {
+		t.Errorf("size %v, want %v", got, want)
+	}
 }

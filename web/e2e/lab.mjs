@@ -347,8 +347,9 @@ export async function firefox() {
     protocolTimeout: 120_000,
   })
   return {
-    async person(name, url, fake) {
+    async person(name, url, { viewport = { width: 1280, height: 800 }, ...fake }) {
       const page = await browser.newPage()
+      await page.setViewport(viewport)
       await page.evaluateOnNewDocument(madeUp, { width: 960, height: 540, ...fake })
       await page.goto(url)
       return Object.assign(new Person(name, page, () => page.close()), fake)

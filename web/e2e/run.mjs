@@ -7,7 +7,8 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
-const files = process.argv.length > 2 ? process.argv.slice(2) : ['meeting.test.mjs', 'codecs.test.mjs', 'handover.test.mjs', 'impairment.test.mjs']
+const files = process.argv.length > 2 ? process.argv.slice(2) : ['meeting.test.mjs', 'codecs.test.mjs', 'layers.test.mjs',
+  'handover.test.mjs', 'impairment.test.mjs']
 
 const network = `
 set -e

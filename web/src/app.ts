@@ -158,6 +158,11 @@ export class App {
     await this.refreshDevices();
   }
 
+  /** Keeps a tile large; again, or with another one: no more. */
+  pin(key: string): void {
+    this.store.dispatch({ type: 'pin', key });
+  }
+
   panel(panel: Panel): void {
     this.store.dispatch({ type: 'panel', panel: this.state.panel === panel ? '' : panel });
   }

@@ -25,6 +25,16 @@ test('a small capture has its full picture in a lower encoding', () => {
   expect(layersFor('camera', 3, { width: 540, height: 960 }).map((l) => l.active)).toEqual([true, true, true]);
 });
 
+test('what nobody wants is off, and changes nothing about the others', () => {
+  const all = layersFor('camera', 3, { width: 1280, height: 720 });
+  for (const [wanted, active] of [[3, 3], [2, 2], [1, 1], [0, 1], [9, 3]] as const) {
+    const layers = layersFor('camera', 3, { width: 1280, height: 720 }, wanted);
+    expect(layers).toEqual(all.map((layer, i) => ({ ...layer, active: i < active })));
+  }
+  expect(layersFor('camera', 3, { width: 640, height: 480 }, 3).map((l) => l.active)).toEqual([true, true, false]);
+  expect(layersFor('camera', 3, { width: 640, height: 480 }, 1).map((l) => l.active)).toEqual([true, false, false]);
+});
+
 test('one layer is the full picture', () => {
   expect(layersFor('screen', 1, { width: 1920, height: 1080 })).toEqual([{ active: true, scaleResolutionDownBy: 1, maxBitrate: 2_500_000 }]);
 });

@@ -1,5 +1,9 @@
 // What each simulcast layer of a capture sends: rids stand low to high in the
 // offer. Pure.
+//
+// Layers that nobody wants are off, which leaves the others as they are: their
+// scales count from the capture, and an encoding that is off keeps its place
+// among those that the browser would send.
 
 import type { Source } from './wire';
 
@@ -25,9 +29,10 @@ export function bitrateFor(lines: number): number {
 /**
  * The layers of a capture, halving downwards from the full picture. A small
  * capture has fewer: its full picture goes into a lower encoding, and those
- * above are off; the server forwards the highest that is there.
+ * above are off; the server forwards the highest that is there. Off are also
+ * those beyond the first `wanted`, which nobody has a use for.
  */
-export function layersFor(source: Source, count: number, capture: Size): Layer[] {
+export function layersFor(source: Source, count: number, capture: Size, wanted = count): Layer[] {
   const { width, height } = capture.width > 0 && capture.height > 0 ? capture : unknown;
   const used = Math.min(count, worth.find(([pixels]) => width * height >= pixels)![1]);
   const full = Math.min(width, height); // a phone held upright counts by its width
@@ -35,7 +40,7 @@ export function layersFor(source: Source, count: number, capture: Size): Layer[]
     const scale = 2 ** Math.max(0, used - 1 - i);
     const bitrate = bitrateFor(full / scale);
     return {
-      active: i < used,
+      active: i < Math.min(used, Math.max(wanted, 1)),
       scaleResolutionDownBy: scale,
       // Text on a screen needs its bits at any size.
       maxBitrate: source === 'screen' ? Math.max(bitrate, 2_500_000) : bitrate,

@@ -42,6 +42,8 @@ export function testHandle(app: App) {
     mute: (participant: string, track?: string) => app.muteOther(participant, track),
     remove: (participant: string) => app.remove(participant),
     chooseDevice: (kind: 'microphone' | 'camera' | 'speaker', id: string) => app.chooseDevice(kind, id),
+    /** Keeps a tile large, or no more: a participant's id, with "/screen" behind it for a shared screen. */
+    pin: (key: string) => app.pin(key),
     panel: (panel: '' | 'people' | 'chat') => app.panel(panel),
     soundOn: () => app.soundOn(),
 

@@ -19,7 +19,8 @@ export class Peer {
   readonly pc: RTCPeerConnection;
   private readonly hooks: PeerHooks;
   private readonly stream = new MediaStream(); // one stream for all: the browser keeps its tracks in sync
-  private readonly sections = new Map<Source, string>(); // source → mid
+  private readonly sections = new Map<Source, { mid: string; track: string }>(); // what the server wants, by the source
+  private readonly wanted = new Map<string, number>(); // layers of an own track that are of use to anybody
   private chain: Promise<unknown> = Promise.resolve();
 
   constructor(iceServers: ICEServer[], hooks: PeerHooks) {
@@ -36,28 +37,27 @@ export class Peer {
   answer(offer: OfferEvent): Promise<string> {
     return this.after(async () => {
       await this.pc.setRemoteDescription({ type: 'offer', sdp: offer.sdp });
-      const asked = new Map<Source, string>();
-      for (const section of offer.sections) {
-        if (section.source) asked.set(section.source, section.mid);
+      const asked = new Map<Source, { mid: string; track: string }>();
+      for (const { source, mid, track = '' } of offer.sections) {
+        if (source) asked.set(source, { mid, track });
       }
       // Free what the server no longer wants before the section is used again.
-      for (const [source, mid] of this.sections) {
-        const transceiver = asked.get(source) === mid ? undefined : this.transceiver(mid);
+      for (const [source, { mid }] of this.sections) {
+        const transceiver = asked.get(source)?.mid === mid ? undefined : this.transceiver(mid);
         if (transceiver) {
           await transceiver.sender.replaceTrack(null);
           transceiver.direction = 'inactive';
         }
       }
       this.sections.clear();
-      for (const [source, mid] of asked) {
-        const transceiver = this.transceiver(mid);
+      for (const [source, section] of asked) {
+        const transceiver = this.transceiver(section.mid);
         if (!transceiver) continue;
-        this.sections.set(source, mid);
-        const track = this.hooks.trackFor(source);
-        await transceiver.sender.replaceTrack(track);
+        this.sections.set(source, section);
+        await transceiver.sender.replaceTrack(this.hooks.trackFor(source));
         transceiver.direction = 'sendonly';
         transceiver.sender.setStreams?.(this.stream);
-        await tune(transceiver.sender, source, track);
+        await this.tune(source);
       }
       await this.pc.setLocalDescription(await this.pc.createAnswer());
       this.hooks.changed();
@@ -68,11 +68,18 @@ export class Peer {
   /** Changes what a source sends, without an offer. Before its section exists, the answer will ask trackFor. */
   setTrack(source: Source, track: MediaStreamTrack | null): Promise<void> {
     return this.after(async () => {
-      const mid = this.sections.get(source);
-      const transceiver = mid === undefined ? undefined : this.transceiver(mid);
-      if (!transceiver) return;
-      await transceiver.sender.replaceTrack(track);
-      if (track) await tune(transceiver.sender, source, track);
+      const sender = this.sender(source);
+      if (!sender) return;
+      await sender.replaceTrack(track);
+      if (track) await this.tune(source);
+    });
+  }
+
+  /** How many layers of an own track are of use to anybody: the others are not sent. */
+  demand(track: string, layers: number): Promise<void> {
+    return this.after(async () => {
+      this.wanted.set(track, layers);
+      for (const [source, section] of this.sections) if (section.track === track) await this.tune(source);
     });
   }
 
@@ -93,25 +100,33 @@ export class Peer {
     return this.pc.getTransceivers().find((t) => t.mid === mid);
   }
 
+  private sender(source: Source): RTCRtpSender | undefined {
+    const section = this.sections.get(source);
+    return section && this.transceiver(section.mid)?.sender;
+  }
+
+  // Sets what each layer of a picture sends.
+  private async tune(source: Source): Promise<void> {
+    const sender = this.sender(source);
+    if (!sender || source === 'microphone' || source === 'screen-audio') return;
+    const parameters = sender.getParameters();
+    const encodings = parameters.encodings ?? [];
+    if (encodings.length === 0) return;
+    const { width = 0, height = 0 } = sender.track?.getSettings() ?? {};
+    const wanted = this.wanted.get(this.sections.get(source)?.track ?? '');
+    const layers = layersFor(source, encodings.length, { width, height }, wanted);
+    encodings.forEach((encoding, i) => Object.assign(encoding, layers[i]));
+    if (source === 'screen') parameters.degradationPreference = 'maintain-resolution';
+    try {
+      await sender.setParameters(parameters);
+    } catch (e) {
+      trace('setParameters refused', String(e)); // the browser's own choice of rates is usable
+    }
+  }
+
   private after<T>(work: () => Promise<T>): Promise<T> {
     const done = this.chain.then(work);
     this.chain = done.catch(() => undefined);
     return done;
-  }
-}
-
-async function tune(sender: RTCRtpSender, source: Source, track: MediaStreamTrack | null): Promise<void> {
-  if (source === 'microphone' || source === 'screen-audio') return;
-  const parameters = sender.getParameters();
-  const encodings = parameters.encodings ?? [];
-  if (encodings.length === 0) return;
-  const { width = 0, height = 0 } = track?.getSettings() ?? {};
-  const layers = layersFor(source, encodings.length, { width, height });
-  encodings.forEach((encoding, i) => Object.assign(encoding, layers[i]));
-  if (source === 'screen') parameters.degradationPreference = 'maintain-resolution';
-  try {
-    await sender.setParameters(parameters);
-  } catch (e) {
-    trace('setParameters refused', String(e)); // the browser's own choice of rates is usable
   }
 }

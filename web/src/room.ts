@@ -14,6 +14,8 @@ import { wantedTracks } from './state';
 import type { Action, OwnSource, Over, State } from './state';
 import type { Store } from './store';
 import { trace } from './trace';
+import { Views, viewsOf } from './views';
+import type { Shown } from './views';
 import { limits } from './wire';
 import type { JoinOK, OfferEvent, Publication, RecordingEnd, ServerEvent } from './wire';
 
@@ -42,6 +44,8 @@ export class Room {
   private signaling: Signaling | null = null;
   private peerNow: Peer | null = null;
   private recovery: Recovery | null = null;
+  private views: Views | null = null;
+  private sizes: ReadonlyMap<string, Shown> = new Map(); // of tiles, by their keys
   private subscribed = new Set<string>();
   private stay = 0; // counts up when a stay ends, so that what is late for it is noticed
 
@@ -99,6 +103,12 @@ export class Room {
     await this.need().request('restart', {});
   }
 
+  /** How large the tiles are, by their keys; those that are not there are not to be seen. */
+  showing(sizes: ReadonlyMap<string, Shown>): void {
+    this.sizes = sizes;
+    this.show();
+  }
+
   networkChanged(): void {
     this.signaling?.nudge();
     this.recovery?.networkChanged();
@@ -118,6 +128,7 @@ export class Room {
     if (this.signaling !== signaling) return;
     trace('joined', reply.participant);
     this.subscribed = new Set();
+    this.views = new Views((views) => signaling.request('view', { views }));
     const recovery = new Recovery({
       restart: () => signaling.request('restart', {}),
       rejoin: () => this.signaling === signaling && void this.rejoin(0),
@@ -153,6 +164,10 @@ export class Room {
         return;
       case 'slots':
         this.playSound();
+        return;
+      case 'demand':
+        trace('demand', `${e.track} ${e.layers}`);
+        void this.peerNow?.demand(e.track, e.layers);
         return;
       case 'joined':
         this.hooks.came(e.participant.name);
@@ -209,8 +224,13 @@ export class Room {
     }
   }
 
+  private show(): void {
+    this.views?.show(viewsOf(this.store.get(), this.sizes));
+  }
+
   // Asks for every track of the others, what came in one turn of the event loop in one request.
   private subscribe(): void {
+    this.show();
     queueMicrotask(() => {
       const signaling = this.signaling;
       if (!signaling) return;
@@ -310,6 +330,8 @@ export class Room {
   private tearDown(): void {
     this.recovery?.stop();
     this.recovery = null;
+    this.views?.close();
+    this.views = null;
     this.publishing.detach();
     this.peerNow?.close();
     this.peerNow = null;

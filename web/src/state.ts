@@ -49,6 +49,7 @@ export interface State {
   receivers: number; // grows when slots may have new receivers
   soundBlocked: boolean;
 
+  pinned: string; // key of the tile that is to be large, '' for none
   panel: Panel;
   settings: boolean;
   confirming: string; // participant that the host is about to remove
@@ -76,6 +77,7 @@ export type Action =
   | { type: 'recordingBusy'; busy: boolean }
   | { type: 'receivers' }
   | { type: 'sound'; blocked: boolean }
+  | { type: 'pin'; key: string }
   | { type: 'panel'; panel: Panel }
   | { type: 'settings'; open: boolean }
   | { type: 'confirm'; participant: string }
@@ -98,7 +100,7 @@ export function initialState(name: string, language: string): State {
     recording: notRecorded, canRecord: false, recordingBusy: false,
     own: { microphone: nothing, camera: nothing, screen: nothing },
     link: 'joining', media: 'connecting', receivers: 0, soundBlocked: false,
-    panel: '', settings: false, confirming: '', chat: [], draft: '', unread: 0, notices: [],
+    pinned: '', panel: '', settings: false, confirming: '', chat: [], draft: '', unread: 0, notices: [],
     language,
   };
 }
@@ -143,6 +145,8 @@ export function reduce(s: State, a: Action): State {
       return { ...s, receivers: s.receivers + 1 };
     case 'sound':
       return s.soundBlocked === a.blocked ? s : { ...s, soundBlocked: a.blocked };
+    case 'pin':
+      return { ...s, pinned: s.pinned === a.key ? '' : a.key };
     case 'panel':
       return a.panel === 'chat'
         ? { ...s, panel: a.panel, confirming: '', unread: 0, notices: s.notices.filter((n) => n.tone !== 'chat') }
@@ -240,7 +244,13 @@ export interface Tile {
   video: string; // track id of the picture, '' if there is none or it is muted
   muted: boolean; // no sound from this person
   speaking: boolean;
+  pinned: boolean;
   connected: boolean;
+}
+
+/** The tile that is shown large, beside or above all others: the pinned one, or a shared screen. */
+export function largeTile(all: readonly Tile[]): Tile | undefined {
+  return all.find((tile) => tile.pinned) ?? all.find((tile) => tile.kind === 'screen');
 }
 
 /** The stage: shared screens of others first, then people in the order they came, oneself first. */
@@ -258,6 +268,7 @@ export function tiles(s: State): Tile[] {
     if (screen && !screen.muted && !self) {
       screens.push({
         ...base, key: `${p.id}/screen`, kind: 'screen', mid: slotOf(screen.id), video: screen.id, muted: false, speaking: false,
+        pinned: s.pinned === `${p.id}/screen`,
       });
     }
     const picture = self ? s.own.camera.on && !s.own.camera.busy : camera !== undefined && !camera.muted;
@@ -265,6 +276,7 @@ export function tiles(s: State): Tile[] {
     const tile: Tile = {
       ...base, key: p.id, kind: 'person', mid: picture && !self ? slotOf(camera?.id ?? '') : '',
       video: picture ? camera?.id || 'own' : '', muted, speaking: !muted && s.speaker === p.id,
+      pinned: !self && s.pinned === p.id,
     };
     if (self) persons.unshift(tile);
     else persons.push(tile);

@@ -12,6 +12,7 @@ export const limits = {
   nameChars: 64,
   publications: 8,
   tracksPerRequest: 64,
+  viewPixels: 16384,
 } as const;
 
 /** Codes of the WebSocket close frame. */

@@ -1,14 +1,15 @@
-// The stage: all tiles, as large as the room allows. A shared screen gets most
-// of it, the people a strip beside or below.
+// The stage: all tiles, as large as the room allows. A shared screen, or the
+// tile that was pinned, gets most of it, the others a strip beside or below.
 
 import type { App } from '../app';
 import { raw, t } from '../i18n';
 import { linkOf } from '../route';
-import { tiles } from '../state';
+import { largeTile, tiles } from '../state';
 import type { State, Tile } from '../state';
 import { h, setChildren, setText } from './dom';
 import { icon } from './icons';
 import { bestGrid, visible } from './layout';
+import { TileSizes } from './sizes';
 import { TileView } from './tile';
 import type { View } from './view';
 
@@ -29,11 +30,13 @@ export function stageView(app: App): View {
       icon('link'), h('span', {}, t('control.copy'))));
   const element = h('section', { class: 'stage', label: t('meeting.stage') }, big, grid);
   const views = new Map<string, TileView>();
+  const sizes = new TileSizes((shown) => app.room.showing(shown));
   let last: State | null = null;
 
   const viewOf = (tile: Tile): TileView => {
-    const view = views.get(tile.key) ?? new TileView(tile);
+    const view = views.get(tile.key) ?? new TileView(tile, (key) => app.pin(key));
     views.set(tile.key, view);
+    if (!tile.self) sizes.watch(tile.key, view.element, view.video, tile.pinned);
     view.update(tile, tile.self ? app.media.track('camera') : tile.mid ? (app.room.peer?.receiver(tile.mid) ?? null) : null);
     return view;
   };
@@ -43,15 +46,15 @@ export function stageView(app: App): View {
     const height = element.clientHeight;
     if (width === 0 || height === 0) return;
     const all = tiles(s);
-    const screen = all.find((tile) => tile.kind === 'screen');
-    const rest = all.filter((tile) => tile !== screen);
-    const beside = screen !== undefined && width >= 760 && width > height;
-    element.classList.toggle('sharing', screen !== undefined);
+    const large = largeTile(all);
+    const rest = all.filter((tile) => tile !== large);
+    const beside = large !== undefined && width >= 760 && width > height;
+    element.classList.toggle('sharing', large !== undefined);
     element.classList.toggle('beside', beside);
-    const alone = s.people.length <= 1 && !screen;
+    const alone = s.people.length <= 1 && !large;
 
-    // Where the people go: everywhere, or what the shared screen leaves.
-    const bigHeight = screen && !beside ? Math.floor(Math.min((width * 9) / 16, height * 0.62)) : 0;
+    // Where the people go: everywhere, or what the large tile leaves.
+    const bigHeight = large && !beside ? Math.floor(Math.min((width * 9) / 16, height * 0.62)) : 0;
     const areaWidth = beside ? stripWidth : width;
     const areaHeight = bigHeight > 0 ? height - bigHeight - gap : height;
     big.style.setProperty('--big', bigHeight > 0 ? `${bigHeight}px` : 'auto');
@@ -65,9 +68,10 @@ export function stageView(app: App): View {
     grid.style.setProperty('--tile-height', `${best.height}px`);
     grid.classList.toggle('small', best.width < 220);
 
-    const used = new Set([...shown, ...(screen ? [screen] : [])].map((tile) => tile.key));
+    const used = new Set([...shown, ...(large ? [large] : [])].map((tile) => tile.key));
     for (const [key, view] of views) {
       if (used.has(key)) continue;
+      sizes.forget(key);
       view.close();
       views.delete(key);
     }
@@ -77,7 +81,7 @@ export function stageView(app: App): View {
       setText(more, t('meeting.more', { count: hidden }));
       children.push(more);
     }
-    setChildren(big, screen ? [viewOf(screen).element] : []);
+    setChildren(big, large ? [viewOf(large).element] : []);
     setChildren(grid, children);
   };
 
@@ -91,6 +95,7 @@ export function stageView(app: App): View {
     },
     close() {
       resized.disconnect();
+      sizes.close();
       for (const view of views.values()) view.close();
     },
   };

@@ -4,29 +4,37 @@
 
 import { raw, t } from '../i18n';
 import type { Tile } from '../state';
-import { h, setText } from './dom';
+import { h, setAttribute, setText } from './dom';
 import { icon } from './icons';
 import { avatar } from './parts';
 import { showTrack } from './preview';
 
 export class TileView {
   readonly element: HTMLElement;
-  private readonly video: HTMLVideoElement;
+  readonly video: HTMLVideoElement;
   private readonly name = h('span', { class: 'plate-name' });
   private readonly muted = h('span', { class: 'plate-muted', title: t('meeting.muted') }, icon('micOff'));
   private readonly away = h('span', { class: 'tile-away' }, t('meeting.away'));
+  private readonly pin: HTMLButtonElement;
   private readonly face = h('div', { class: 'tile-face' });
   private faceOf: string | null = null;
   private shown = ''; // what the frames on display belong to
 
-  constructor(tile: Tile) {
+  constructor(tile: Tile, pin: (key: string) => void) {
     this.video = h('video', {});
     this.video.muted = true; // sound has elements of its own
     this.video.autoplay = true;
     this.video.playsInline = true;
+    // Where the whole picture is shown the tile may have room left beside it: what is written on it stands on the picture.
+    this.video.addEventListener('resize', () => {
+      const { videoWidth, videoHeight } = this.video;
+      if (videoWidth && videoHeight) this.element.style.setProperty('--aspect', String(videoWidth / videoHeight));
+    });
+    this.pin = h('button', { class: 'tile-pin', type: 'button', hidden: tile.self, on: { click: () => pin(tile.key) } }, icon('pin'));
     this.element = h('article', { class: 'tile', data: { participant: tile.participant, kind: tile.kind } },
-      this.face, this.video, this.away,
-      h('div', { class: 'plate' }, this.muted, this.name));
+      h('div', { class: 'tile-frame' },
+        this.face, this.video, this.away, this.pin,
+        h('div', { class: 'plate' }, this.muted, this.name)));
     this.element.classList.toggle('screen', tile.kind === 'screen');
     this.video.classList.toggle('mirror', tile.self);
   }
@@ -40,6 +48,10 @@ export class TileView {
     element.setAttribute('aria-label', title);
     this.muted.hidden = !tile.muted || tile.kind === 'screen';
     element.classList.toggle('speaking', tile.speaking);
+    element.classList.toggle('pinned', tile.pinned);
+    const what = t(tile.pinned ? 'meeting.unpin' : 'meeting.pin', { name: title });
+    setAttribute(this.pin, 'aria-label', what);
+    setAttribute(this.pin, 'title', what);
     element.classList.toggle('away', !tile.connected);
     this.away.hidden = tile.connected;
     if (this.faceOf !== tile.name) {

@@ -108,6 +108,7 @@ export const limits = {
 		{"nameChars", wire.MaxNameChars},
 		{"publications", wire.MaxPublications},
 		{"tracksPerRequest", wire.MaxTracks},
+		{"viewPixels", wire.MaxPixels},
 	} {
 		fmt.Fprintf(&g.out, "  %s: %d,\n", c.name, c.value)
 	}
