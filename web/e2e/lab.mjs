@@ -1,7 +1,7 @@
 // What the browser tests share: the server as a child, the browsers, made-up cameras and microphones, and looks into a page.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -33,13 +33,15 @@ export async function until(what, f, patience = 45_000) {
 
 /** The appliance, with its data in a folder that outlives a kill. */
 export class Server {
-  constructor() {
+  constructor(config = '') {
     this.data = mkdtempSync(join(tmpdir(), 'sotto-e2e-'))
+    this.config = join(this.data, 'sotto.toml')
+    writeFileSync(this.config, config)
     this.url = 'https://localhost:8443'
   }
 
   async start() {
-    this.child = spawn(binary, ['serve', '-data', this.data], { stdio: ['ignore', 'ignore', 'pipe'] })
+    this.child = spawn(binary, ['serve', '-config', this.config, '-data', this.data], { stdio: ['ignore', 'ignore', 'pipe'] })
     this.log = ''
     this.gone = new Promise((resolve) => this.child.once('exit', resolve))
     this.child.stderr.on('data', (d) => { this.log += d })
