@@ -122,22 +122,9 @@ func (e *Endpoint) Unsubscribe(ctx context.Context, ids []TrackID) error {
 func (e *Endpoint) SetViews(ctx context.Context, views []View) error {
 	return e.do(ctx, func(e *endpoint) error {
 		for _, v := range views {
-			p := e.conf.publications[v.Track]
-			if p == nil {
-				continue // its publisher was quicker
-			}
-			if e.views == nil {
-				e.views = make(map[TrackID]View)
-			}
-			e.views[v.Track] = v
-			switch i := slices.Index(e.pinned, p); {
-			case v.Pinned && i < 0:
-				e.pinned = append(e.pinned, p)
-			case !v.Pinned && i >= 0:
-				e.pinned = slices.Delete(e.pinned, i, i+1)
-			}
+			p := e.view(v)
 			for _, s := range e.sections {
-				if s.shows == p && !s.rests {
+				if p != nil && s.shows == p && !s.rests {
 					fv := e.viewOf(p)
 					e.shard.post(func(now int64) { s.leg.SetView(fv, now) })
 				}
@@ -146,6 +133,25 @@ func (e *Endpoint) SetViews(ctx context.Context, views []View) error {
 		e.bind()
 		return nil
 	})
+}
+
+// view notes how the participant shows a track, and returns it; nil if it is not there: its publisher was quicker.
+func (e *endpoint) view(v View) *publication {
+	p := e.conf.publications[v.Track]
+	if p == nil {
+		return nil
+	}
+	if e.views == nil {
+		e.views = make(map[TrackID]View)
+	}
+	e.views[v.Track] = v
+	switch i := slices.Index(e.pinned, p); {
+	case v.Pinned && i < 0:
+		e.pinned = append(e.pinned, p)
+	case !v.Pinned && i >= 0:
+		e.pinned = slices.Delete(e.pinned, i, i+1)
+	}
+	return p
 }
 
 // SetVideos says how many pictures the participant wants to be sent at a time, at most. The node has a bound of its own.

@@ -1,6 +1,7 @@
 package sfu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 var ErrState = errors.New("sfu: unreadable hand-over")
 
 // handoverVersion is the first byte of a Handover.
-const handoverVersion = 3
+const handoverVersion = 4
 
 // Handover is a conference in bytes: all that another node needs to go on with it, hop-by-hop keys included. It cannot be printed
 // or marshalled by accident; Expose gives the bytes to whoever carries them to the node that takes over.
@@ -82,6 +83,7 @@ type endpointState struct {
 	Own         []publicationState
 	Sections    []sectionState
 	Wants       []TrackID
+	Views       []View // of tracks that are there, pinned ones first, in their order
 	Videos      int
 }
 
@@ -156,6 +158,12 @@ func (s *conferenceState) code(c *plain.Coder) {
 			}
 		})
 		plain.List(c, &e.Wants, plain.Text[TrackID])
+		plain.List(c, &e.Views, func(c *plain.Coder, v *View) {
+			plain.Text(c, &v.Track)
+			plain.Int(c, &v.Width)
+			plain.Int(c, &v.Height)
+			c.Bool(&v.Pinned)
+		})
 		plain.Int(c, &e.Videos)
 	})
 }
@@ -207,6 +215,15 @@ func (e *endpoint) stateNow(now int64) endpointState {
 		}
 	}
 	slices.Sort(es.Wants)
+	for _, p := range e.pinned {
+		es.Views = append(es.Views, e.views[p.id])
+	}
+	for _, v := range e.views {
+		if !v.Pinned {
+			es.Views = append(es.Views, v)
+		}
+	}
+	slices.SortFunc(es.Views[len(e.pinned):], func(a, b View) int { return cmp.Compare(a.Track, b.Track) })
 	own := make(map[*publication]int)
 	for _, p := range e.own {
 		own[p] = len(es.Own)
@@ -333,6 +350,9 @@ func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, er
 			for _, p := range e.own {
 				if len(p.mirrors) > 0 {
 					p.media.RequestKey(now)
+				}
+				if p.simulcast && p.media != nil { // what the other node has said last is not known here
+					c.emit(Event{Participant: e.id, Type: EventDemand, Track: p.id, Layers: p.media.Demand() + 1})
 				}
 			}
 		}
@@ -524,6 +544,9 @@ func (c *conference) restoreSections(es *endpointState, tracks map[*publication]
 			e.want(p)
 		}
 	}
+	for _, v := range es.Views {
+		e.view(v)
+	}
 	shown := make(map[*section]*mirrored)
 	for _, sec := range sections {
 		e.ssrcs[sec.ssrc], e.ssrcs[sec.rtx] = true, true
@@ -543,6 +566,9 @@ func (c *conference) restoreSections(es *endpointState, tracks map[*publication]
 				}
 			}
 			sec.leg = e.peer.RestoreLeg(es.Sections[i].Leg, t, int64(opts.Skip), now)
+			if t != nil {
+				sec.leg.SetView(e.viewOf(sec.shows), now)
+			}
 		}
 		return nil
 	})

@@ -144,3 +144,45 @@ func TestHandoverOfLaterPublication(t *testing.T) {
 		t.Errorf("opened as %q by its own answer", got)
 	}
 }
+
+// How receivers show a track goes along, and with it which layers are of use: the new node says it of its own accord.
+func TestHandoverOfViews(t *testing.T) {
+	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
+	f, g := start(t, secret), start(t, secret)
+	a := f.join("a", sfu.Publish{Source: sfu.Camera, Simulcast: true})
+	a.answer(1)
+	camera := a.track(sfu.Camera)
+	b := f.join("b")
+	b.answer(1)
+	if err := b.Subscribe(f.ctx, []sfu.TrackID{camera}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SetViews(f.ctx, []sfu.View{{Track: camera, Width: 320, Height: 180, Pinned: true}, {Track: "gone"}}); err != nil {
+		t.Fatal(err)
+	}
+	says := func(f *fixture, layers int) {
+		t.Helper()
+		f.until("demand", func(e sfu.Event) bool {
+			return e.Type == sfu.EventDemand && e.Participant == "a" && e.Track == camera && e.Layers == layers
+		})
+	}
+	says(f, 1)
+	h, err := f.node.Conference("room").Export(f.ctx, sfu.Freeze)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := g.node.Import(g.ctx, h, sfu.ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, err := s.Activate(g.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	says(g, 3) // until it is clear that it stays so
+	says(g, 1)
+	if err := ends["b"].SetViews(g.ctx, []sfu.View{{Track: camera, Width: 1280, Height: 720}}); err != nil {
+		t.Fatal(err)
+	}
+	says(g, 3)
+}

@@ -210,6 +210,7 @@ func (p *Peer) RestoreTrack(s TrackState, cfg TrackConfig, now int64) (*Track, b
 		}
 		l := t.layers[i]
 		l.bind(ls.SSRC)
+		t.sizes = i + 1
 		rc, rest, err := rtcp.RestoreReception(ls.Reception, now)
 		if err != nil || len(rest) > 0 {
 			t.Close(now)
