@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/mux/muxtest"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/record"
+	"github.com/sotto-edge/sotto/sfu/tap"
 )
 
 // A flash and a beep that began together lie together, by the manifest, within 40 ms (they do within one picture and one sound),
@@ -111,8 +113,8 @@ func TestGaps(t *testing.T) {
 	first := a.seq
 	a.keep = func(seq int64) bool { return seq < first+50 || seq >= first+60 }
 	a.sounds(sig, 0, 2*sec)
-	a.note(2+1, 2*sec) // muted for a minute, in which the sender's clock stands still
-	a.note(2+2, 62*sec)
+	a.note(tap.Muted, 2*sec) // muted for a minute, in which the sender's clock stands still
+	a.note(tap.Unmuted, 62*sec)
 	a.keep = nil
 	a.start += 60 * sec
 	a.sounds(sig, 2*sec, 5*sec)
@@ -144,6 +146,26 @@ func TestGaps(t *testing.T) {
 	if p := muxtest.NewProbe(t, filepath.Join(path, vt.Files[0].Name)); p.Frames >= 150 || p.Frames < 120 {
 		t.Errorf("%d pictures", p.Frames)
 	}
+}
+
+// What was said before a mute is on disk, however long the mute lasts.
+func TestMuteSettles(t *testing.T) {
+	sig := newSignal(t)
+	dir := t.TempDir()
+	r := newRecorder(t, record.Config{Directory: dir, Interval: time.Millisecond})
+	rec := start(t, r, record.Options{})
+	a := newStream(rec.Add(record.TrackOptions{Kind: rtp.KindAudio, Epoch: epoch}), rtp.Opus, sec)
+	a.sounds(sig, 0, 700*ms)
+	a.note(tap.Muted, 700*ms)
+	for end := time.Now().Add(20 * time.Second); ; runtime.Gosched() {
+		if b, err := os.ReadFile(filepath.Join(dir, rec.ID(), "001-audio.ogg")); err == nil && bytes.Count(b, []byte("OggS")) == 3 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no page of sound is written")
+		}
+	}
+	finish(t, dir, rec)
 }
 
 // A packet that comes late is put where it belongs.
@@ -303,7 +325,7 @@ func TestOverflow(t *testing.T) {
 	for i := range 2000 {
 		a.send(int64(i)*20*ms, sig.Sounds[i%len(sig.Sounds)], false)
 	}
-	a.note(2+1, 40*sec)
+	a.note(tap.Muted, 40*sec)
 	_, m := finish(t, dir, rec)
 	tr := m.Tracks[0]
 	if tr.Overflow == 0 || tr.Packets+tr.Overflow != 2000 {

@@ -79,6 +79,9 @@ func (t *track) pump() {
 		case tap.Muted:
 			t.order.flush(t.ordered)
 			t.muted, t.mutedAt = true, rec.At
+			if t.file != nil { // it may be long before there is more
+				t.wrote(t.file.settle(true))
+			}
 		case tap.Unmuted:
 			t.unmute(rec.At)
 		case tap.End:
