@@ -306,6 +306,12 @@ func (c *Client) SetViews(ctx context.Context, views ...View) error {
 	return nil
 }
 
+// SetVideos says how many pictures are wanted at a time, at most; n is at least 1. The server chooses whose, and has a bound of its own.
+func (c *Client) SetVideos(ctx context.Context, n int) error {
+	_, err := request[*wire.ViewOK](ctx, c, &wire.View{Views: []wire.TrackView{}, Videos: n})
+	return err
+}
+
 // Mute mutes or unmutes an own track.
 func (c *Client) Mute(ctx context.Context, t *LocalTrack, muted bool) error {
 	_, err := request[*wire.MuteOK](ctx, c, &wire.Mute{Track: t.ID(), Muted: muted})

@@ -62,6 +62,10 @@ func (n nodeEndpoint) SetViews(ctx context.Context, v []sfu.View) error {
 	return fromNode(n.e.SetViews(ctx, v))
 }
 
+func (n nodeEndpoint) SetVideos(ctx context.Context, most int) error {
+	return fromNode(n.e.SetVideos(ctx, most))
+}
+
 func (n nodeEndpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error {
 	return fromNode(n.e.SetMuted(ctx, t, muted))
 }

@@ -320,8 +320,16 @@ func (sess *Session) view(ctx context.Context, r *wire.View) (wire.Reply, *wire.
 		}
 		views = append(views, sfu.View{Track: sfu.TrackID(v.Track), Width: v.Width, Height: v.Height, Pinned: v.Pinned})
 	}
+	if r.Videos < 0 {
+		return nil, refuse(wire.BadRequest, fmt.Sprintf("field videos: %d is no number of pictures", r.Videos), "")
+	}
 	if err := endpoint.SetViews(ctx, views); err != nil {
 		return nil, sess.svc.public(err, "take the views")
+	}
+	if r.Videos > 0 {
+		if err := endpoint.SetVideos(ctx, r.Videos); err != nil {
+			return nil, sess.svc.public(err, "bound the pictures")
+		}
 	}
 	return &wire.ViewOK{}, nil
 }

@@ -142,12 +142,21 @@ func TestView(t *testing.T) {
 		b.refused(wire.BadRequest, &wire.View{Views: []wire.TrackView{{Track: pictures, Width: 1, Height: 1}, v}})
 	}
 	b.refused(wire.TooMany, &wire.View{Views: make([]wire.TrackView, 65)})
+	b.refused(wire.BadRequest, &wire.View{Views: []wire.TrackView{}, Videos: -1})
 	if n := len(b.endpoint().Calls()); n != len(calls) {
 		t.Errorf("%d calls for refused requests", n-len(calls))
 	}
 	w.media.Fail("SetViews", errors.New("broken"))
 	b.refused(wire.Internal, &wire.View{})
 	w.media.Fail("SetViews", nil)
+	must[*wire.ViewOK](b, &wire.View{Views: []wire.TrackView{}, Videos: 9})
+	calls = b.endpoint().Calls()
+	if got, want := calls[len(calls)-1], "SetVideos 9"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	w.media.Fail("SetVideos", errors.New("broken"))
+	b.refused(wire.Internal, &wire.View{Videos: 1})
+	w.media.Fail("SetVideos", nil)
 }
 
 func TestMute(t *testing.T) {

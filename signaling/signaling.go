@@ -35,6 +35,7 @@ type Endpoint interface {
 	Subscribe(ctx context.Context, t []sfu.TrackID) error
 	Unsubscribe(ctx context.Context, t []sfu.TrackID) error
 	SetViews(ctx context.Context, v []sfu.View) error
+	SetVideos(ctx context.Context, n int) error
 	SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error
 	Answer(ctx context.Context, number int, a sfu.Answer) error
 	Restart(ctx context.Context) error

@@ -67,6 +67,8 @@ type Unsubscribe struct {
 type View struct {
 	// Tracks of others that are shown differently from before.
 	Views []TrackView `json:"views" limit:"64 items"`
+	// Most pictures wanted at a time; left out, as before. The server has a bound of its own, and chooses.
+	Videos int `json:"videos,omitempty"`
 }
 
 // TrackView says how a track is shown.

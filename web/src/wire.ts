@@ -131,6 +131,8 @@ export interface ViewRequest {
   type: "view";
   /** Tracks of others that are shown differently from before. At most 64 items. */
   views: TrackView[];
+  /** Most pictures wanted at a time; left out, as before. The server has a bound of its own, and chooses. */
+  videos?: number;
 }
 
 /** TrackView says how a track is shown. */

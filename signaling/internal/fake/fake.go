@@ -333,6 +333,11 @@ func (e *Endpoint) bindings() {
 	e.event(sfu.Event{Type: sfu.EventSlots, Slots: slots})
 }
 
+// SetVideos notes the bound.
+func (e *Endpoint) SetVideos(ctx context.Context, n int) error {
+	return e.call(ctx, "SetVideos", n)
+}
+
 // SetViews notes how tracks are shown.
 func (e *Endpoint) SetViews(ctx context.Context, v []sfu.View) error {
 	return e.call(ctx, "SetViews", v)
