@@ -180,10 +180,32 @@ func (l *Link) seated() {
 	l.joined = true
 }
 
-// push queues frames. One that lags too far behind is cut: its events are in the session's log and come again on resume.
+// linger queues frames that can wait for others, or for the next stir.
+func (l *Link) linger(frame []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.queue(frame)
+}
+
+// stir has what lingers sent.
+func (l *Link) stir() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.out) > 0 {
+		l.signal()
+	}
+}
+
+// push queues frames, to be sent at once. One that lags too far behind is cut: its events are in the session's log and come again on resume.
 func (l *Link) push(frames ...[]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.queue(frames...)
+	l.signal()
+}
+
+// queue is called with the lock held.
+func (l *Link) queue(frames ...[]byte) {
 	if l.closing != nil {
 		return
 	}
@@ -195,8 +217,8 @@ func (l *Link) push(frames ...[]byte) {
 		l.out, l.bytes = nil, 0
 		l.closing = &Closing{wire.CloseSlow, "read too slowly"}
 		l.svc.counters.slow.Add(1)
+		l.signal()
 	}
-	l.signal()
 }
 
 // replay queues what a resumed connection has missed, which does not count as lagging behind.

@@ -46,7 +46,7 @@ func (s *Service) Event(e sfu.Event) {
 	case sfu.EventTrackLive:
 		if t := sess.track(string(e.Track)); t != nil && !t.Live {
 			t.Live = true
-			r.broadcast(&wire.TrackLive{Participant: string(sess.participant), Track: t.ID})
+			r.report(nil, &wire.TrackLive{Participant: string(sess.participant), Track: t.ID})
 		}
 	}
 }

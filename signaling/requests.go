@@ -193,8 +193,8 @@ func (sess *Session) publish(ctx context.Context, r *wire.Publish) (wire.Reply, 
 		return nil, sessionGone()
 	}
 	for _, t := range tracks {
-		sess.tracks = append(sess.tracks, t)
-		sess.room.broadcast(&wire.TrackAdded{Participant: string(sess.participant), Track: *t})
+		sess.addTrack(t)
+		sess.room.report(nil, &wire.TrackAdded{Participant: string(sess.participant), Track: *t})
 	}
 	return ok, nil
 }
@@ -221,7 +221,8 @@ func (sess *Session) unpublish(ctx context.Context, r *wire.Unpublish) (wire.Rep
 		}
 		sess.room.mu.Lock()
 		sess.tracks = slices.DeleteFunc(sess.tracks, func(t *wire.Track) bool { return t.ID == id })
-		sess.room.broadcast(&wire.TrackRemoved{Participant: string(sess.participant), Track: id})
+		delete(sess.room.owners, id)
+		sess.room.report(nil, &wire.TrackRemoved{Participant: string(sess.participant), Track: id})
 		sess.room.mu.Unlock()
 	}
 	return &wire.UnpublishOK{}, nil
@@ -373,7 +374,7 @@ func (sess *Session) settle(o *sfu.Offer, a *sfu.Answer) {
 		t.Codec, t.Simulcast = codec, simulcast
 	}
 	if changed {
-		sess.room.broadcast(&wire.Updated{Participant: sess.describe()})
+		sess.room.report(nil, &wire.Updated{Participant: sess.describe()})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/sotto-edge/sotto/sfu"
 	"github.com/sotto-edge/sotto/signaling/wire"
@@ -21,12 +22,21 @@ type room struct {
 	mu      sync.Mutex
 	members map[sfu.ParticipantID]*Session // with those that are still joining
 	seated  []*Session                     // in the order of joining
+	owners  map[string]*Session            // by their tracks, of those who are seated
 	closed  bool
 	speaker string
 	// What the media side last said of the recording.
 	recording wire.RecordingState
-	lines     int64 // of chat
+	lines     int64       // of chat
+	lingers   *time.Timer // until reports are sent; nil: there are none
 }
+
+// In a room of more than crowd, reports to everybody wait for others, as long as reportDelay: what a hundred people's coming costs
+// each of the hundred is then one message.
+const (
+	crowd       = 16
+	reportDelay = 100 * time.Millisecond
+)
 
 // member returns a seated participant, nil if there is none.
 func (r *room) member(participant string) *Session {
@@ -55,26 +65,42 @@ func (r *room) close() []*Session {
 	return members
 }
 
-// broadcast tells everybody. The lock is held.
+// broadcast tells everybody, at once. The lock is held.
 func (r *room) broadcast(e wire.Event) {
 	body, ok := r.encode(e)
 	if !ok {
 		return
 	}
 	for _, m := range r.seated {
-		m.add(body)
+		m.add(body, true)
 	}
 }
 
-// others tells everybody but one. The lock is held.
-func (r *room) others(but *Session, e wire.Event) {
+// report tells everybody, but one perhaps, of who is in the room and with what. In a large one it takes its time. The lock is held.
+func (r *room) report(but *Session, e wire.Event) {
 	body, ok := r.encode(e)
 	if !ok {
 		return
 	}
+	now := len(r.seated) <= crowd
 	for _, m := range r.seated {
 		if m != but {
-			m.add(body)
+			m.add(body, now)
+		}
+	}
+	if !now && r.lingers == nil {
+		r.lingers = time.AfterFunc(reportDelay, r.stir)
+	}
+}
+
+// stir has the reports sent.
+func (r *room) stir() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lingers = nil
+	for _, m := range r.seated {
+		if m.link != nil {
+			m.link.stir()
 		}
 	}
 }
@@ -98,10 +124,8 @@ func (r *room) roster() []wire.Participant {
 
 // track finds a track and its owner. The lock is held.
 func (r *room) track(id string) (*Session, *wire.Track) {
-	for _, m := range r.seated {
-		if t := m.track(id); t != nil {
-			return m, t
-		}
+	if m := r.owners[id]; m != nil {
+		return m, m.track(id)
 	}
 	return nil, nil
 }
@@ -119,7 +143,14 @@ func (r *room) unseat(m *Session, reason wire.LeftReason) {
 	if !m.seated {
 		return
 	}
-	r.broadcast(&wire.Left{Participant: string(m.participant), Reason: reason})
+	for _, t := range m.tracks {
+		delete(r.owners, t.ID)
+	}
+	if len(r.seated) == 0 && r.lingers != nil {
+		r.lingers.Stop()
+		r.lingers = nil
+	}
+	r.report(nil, &wire.Left{Participant: string(m.participant), Reason: reason})
 	if r.speaker == string(m.participant) {
 		r.speaker = ""
 		r.broadcast(&wire.Speaker{})

@@ -147,7 +147,7 @@ func (s *Service) enter(id string) (*room, *wire.Error) {
 	r := s.rooms[id]
 	fresh := r == nil
 	if fresh {
-		r = &room{id: id, log: s.log, members: map[sfu.ParticipantID]*Session{}}
+		r = &room{id: id, log: s.log, members: map[sfu.ParticipantID]*Session{}, owners: map[string]*Session{}}
 		s.rooms[id] = r
 	}
 	r.users++

@@ -178,7 +178,7 @@ func (sess *Session) sit(l *Link, reqID int64, endpoint Endpoint, publish []sfu.
 		Recording: r.recording, CanRecord: sess.svc.cfg.Recorder != nil,
 	}
 	for _, p := range publish {
-		sess.tracks = append(sess.tracks, newTrack(ids[p.Source], p))
+		sess.addTrack(newTrack(ids[p.Source], p))
 		ok.Tracks = append(ok.Tracks, wire.OwnTrack{Source: wire.Source(p.Source), Track: string(ids[p.Source])})
 	}
 	r.seated = append(r.seated, sess)
@@ -187,7 +187,7 @@ func (sess *Session) sit(l *Link, reqID int64, endpoint Endpoint, publish []sfu.
 	l.reply(reqID, ok)
 	early, _ := sess.events.after(0) // the first offer may have been quicker
 	l.replay(early)
-	r.others(sess, &wire.Joined{Participant: sess.describe()})
+	r.report(sess, &wire.Joined{Participant: sess.describe()})
 	if r.speaker != "" {
 		sess.tell(&wire.Speaker{Participant: r.speaker})
 	}
@@ -252,7 +252,7 @@ func (sess *Session) takeOver(l *Link, reqID, lastSeq int64) (old *Link, missed 
 	l.reply(reqID, &wire.ResumeOK{Session: sess.id, Seq: sess.events.last})
 	l.replay(frames)
 	if old == nil {
-		r.broadcast(&wire.Updated{Participant: sess.describe()})
+		r.report(nil, &wire.Updated{Participant: sess.describe()})
 	}
 	return old, len(frames), nil
 }
@@ -271,7 +271,7 @@ func (sess *Session) detach(l *Link) {
 	sess.expiry = time.AfterFunc(sess.svc.cfg.ResumeWindow, func() {
 		sess.end(ending{reason: wire.LeftExpired, absence: this})
 	})
-	r.broadcast(&wire.Updated{Participant: sess.describe()})
+	r.report(nil, &wire.Updated{Participant: sess.describe()})
 }
 
 // end gives the seat up: the others are told, the connection is closed, the endpoint too. The first call counts; later ones return
@@ -330,18 +330,22 @@ func (sess *Session) emit(e wire.Event) {
 // tell is emit with the room's lock held.
 func (sess *Session) tell(e wire.Event) {
 	if body, ok := sess.room.encode(e); ok {
-		sess.add(body)
+		sess.add(body, true)
 	}
 }
 
-// add gives the session its next event. The room's lock is held.
-func (sess *Session) add(b wire.Body) {
+// add gives the session its next event, and has it and those before sent, now or by and by. The room's lock is held.
+func (sess *Session) add(b wire.Body, now bool) {
 	if sess.ended {
 		return
 	}
 	seq := sess.events.add(b)
-	if sess.link != nil {
+	switch {
+	case sess.link == nil:
+	case now:
 		sess.link.push(b.Frame(nil, seq))
+	default:
+		sess.link.linger(b.Frame(nil, seq))
 	}
 }
 
@@ -355,6 +359,12 @@ func (sess *Session) describe() wire.Participant {
 		p.Tracks = append(p.Tracks, *t)
 	}
 	return p
+}
+
+// addTrack takes a new own track in. The room's lock is held.
+func (sess *Session) addTrack(t *wire.Track) {
+	sess.tracks = append(sess.tracks, t)
+	sess.room.owners[t.ID] = sess
 }
 
 // track returns an own track, nil if there is none. The room's lock is held.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ import (
 type socket struct {
 	h    *Handler
 	conn *websocket.Conn
+	out  *bundle
 	link *signaling.Link
 	busy atomic.Bool // a request is being executed
 
@@ -34,8 +36,8 @@ type socket struct {
 	timer *time.Timer
 }
 
-func newSocket(h *Handler, conn *websocket.Conn, link *signaling.Link) *socket {
-	s := &socket{h: h, conn: conn, link: link}
+func newSocket(h *Handler, conn *websocket.Conn, out *bundle, link *signaling.Link) *socket {
+	s := &socket{h: h, conn: conn, out: out, link: link}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -85,14 +87,32 @@ func (s *socket) write(frames [][]byte, closing *signaling.Closing) error {
 		s.end()
 		return err
 	}
-	for _, f := range frames {
-		timed, cancel := context.WithTimeout(s.ctx, s.h.cfg.WriteTimeout)
-		err := s.conn.Write(timed, websocket.MessageText, f)
-		cancel()
-		if err != nil {
+	for part := range slices.Chunk(frames, bundled) {
+		if err := s.send(part); err != nil {
 			s.end()
 			return err
 		}
+	}
+	return nil
+}
+
+// bundled is how many frames are sent within one time limit.
+const bundled = 64
+
+// send writes frames that have come together in as few pieces as they fit in.
+func (s *socket) send(frames [][]byte) error {
+	ctx, cancel := context.WithTimeout(s.ctx, s.h.cfg.WriteTimeout)
+	defer cancel()
+	if len(frames) > 1 {
+		s.out.hold()
+	}
+	for _, f := range frames {
+		if err := s.conn.Write(ctx, websocket.MessageText, f); err != nil {
+			return err
+		}
+	}
+	if len(frames) > 1 {
+		return s.out.release(time.Now().Add(s.h.cfg.WriteTimeout))
 	}
 	return nil
 }
@@ -127,14 +147,19 @@ const bufferSize = 512
 
 // thrifty is a ResponseWriter whose connection is taken over with small buffers: those of net/http are 4 kB each, and a client's
 // socket is idle nearly all of its life.
-type thrifty struct{ http.ResponseWriter }
+type thrifty struct {
+	http.ResponseWriter
+	bundle *bundle // the connection, once taken over
+}
 
 // Hijack implements http.Hijacker.
-func (w thrifty) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w *thrifty) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffers, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
 	}
+	w.bundle = &bundle{Conn: conn}
+	conn = w.bundle
 	early, err := buffers.Reader.Peek(buffers.Reader.Buffered()) // frames that the client did not wait with
 	if err != nil {
 		return conn, buffers, nil
@@ -144,4 +169,56 @@ func (w thrifty) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return conn, buffers, nil
 	}
 	return conn, bufio.NewReadWriter(r, bufio.NewWriterSize(conn, bufferSize)), nil
+}
+
+// bundleSize is about what goes into one record of TLS (RFC 8446 §5.1).
+const bundleSize = 16 << 10
+
+// bundle is a connection that can hold back what is written, so that many small frames are one record and one system call.
+type bundle struct {
+	net.Conn
+
+	mu      sync.Mutex
+	holding bool
+	held    []byte // nil while nothing is held: most connections are idle
+}
+
+func (b *bundle) hold() {
+	b.mu.Lock()
+	b.holding = true
+	b.mu.Unlock()
+}
+
+// release writes what is held, until a moment at the latest.
+func (b *bundle) release(until time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	held := b.held
+	b.holding, b.held = false, nil
+	if len(held) == 0 {
+		return nil
+	}
+	if err := b.SetWriteDeadline(until); err != nil {
+		return err
+	}
+	if _, err := b.Conn.Write(held); err != nil {
+		return err
+	}
+	return b.SetWriteDeadline(time.Time{})
+}
+
+// Write implements net.Conn.
+func (b *bundle) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.holding {
+		return b.Conn.Write(p)
+	}
+	b.held = append(b.held, p...)
+	if len(b.held) < bundleSize {
+		return len(p), nil
+	}
+	_, err := b.Conn.Write(b.held)
+	b.held = b.held[:0]
+	return len(p), err
 }

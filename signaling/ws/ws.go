@@ -86,7 +86,8 @@ func (h *Handler) socket(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, err)
 		return
 	}
-	conn, err := websocket.Accept(thrifty{w}, r, &websocket.AcceptOptions{
+	own := &thrifty{ResponseWriter: w}
+	conn, err := websocket.Accept(own, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{wire.Subprotocol},
 		InsecureSkipVerify: true, // the origin is checked above, against the configured ones too
 	})
@@ -97,7 +98,7 @@ func (h *Handler) socket(w http.ResponseWriter, r *http.Request) {
 	}
 	conn.SetReadLimit(readLimit)
 	// A goroutine of its own, so that the request, its buffers and the stack that has grown with it are let go.
-	go newSocket(h, conn, link).serve()
+	go newSocket(h, conn, own.bundle, link).serve()
 }
 
 func offers(r *http.Request, protocol string) bool {
