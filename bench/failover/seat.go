@@ -79,6 +79,10 @@ func (s *seat) SetViews(ctx context.Context, v []sfu.View) error {
 	return s.do(ctx, func(e *sfu.Endpoint) error { return e.SetViews(ctx, v) })
 }
 
+func (s *seat) SetVideos(ctx context.Context, n int) error {
+	return s.do(ctx, func(e *sfu.Endpoint) error { return e.SetVideos(ctx, n) })
+}
+
 func (s *seat) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error {
 	return s.do(ctx, func(e *sfu.Endpoint) error { return e.SetMuted(ctx, t, muted) })
 }
