@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sotto-edge/sotto/client"
@@ -96,4 +97,54 @@ func TestViews(t *testing.T) {
 	}
 	view(320, 180)
 	await(t, "lowest layer", stream.Packets(), isLayer(0))
+}
+
+// Loss on the way to a receiver is bad for that one alone; on the way from a publisher it is for everybody, the publisher included.
+func TestQuality(t *testing.T) {
+	t.Parallel()
+	m := newMeeting(t)
+	var deaf, mute atomic.Bool
+	some := func(on *atomic.Bool) func(b []byte) bool {
+		return func(b []byte) bool {
+			h := header(b)
+			return h != nil && on.Load() && h.SequenceNumber%5 < 2
+		}
+	}
+	ann := m.join("Ann", with(publish(microphone), socket(t, nil, some(&mute))))
+	bob := m.join("Bob", with(auto, socket(t, some(&deaf), nil)))
+	cid := m.join("Cid", auto)
+	track := ann.Local(wire.Microphone)
+	talk(t, track, nil)
+	for _, c := range []*member{bob, cid} {
+		s := c.stream(wire.Microphone)
+		read(t, s, 10)
+		go func() {
+			for range s.Packets() {
+			}
+		}()
+	}
+	hears := func(c *member, want wire.Grade) {
+		t.Helper()
+		event(c, func(q *wire.Quality) bool {
+			return len(q.Tracks) == 1 && q.Tracks[0] == wire.TrackQuality{Track: track.ID(), Grade: want}
+		})
+	}
+	deaf.Store(true)
+	hears(bob, wire.GradePoor)
+	deaf.Store(false)
+	hears(bob, wire.GradeGood)
+	for _, c := range []*member{ann, cid} {
+		for len(c.Events()) > 0 {
+			if q, ok := (<-c.Events()).(*wire.Quality); ok {
+				t.Errorf("told of a loss that is Bob's: %+v", q)
+			}
+		}
+	}
+	mute.Store(true)
+	for _, c := range []*member{ann, bob, cid} {
+		hears(c, wire.GradePoor)
+	}
+	if scores := m.node.Scores(); scores[0].Kind != sfu.Audio || scores[0].Slot || scores[0].Counts[0] == 0 || scores[1].Counts[0] == 0 {
+		t.Errorf("histograms %+v", scores)
+	}
 }

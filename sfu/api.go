@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/quality"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
 
@@ -77,6 +78,7 @@ const (
 	EventState                          // State: the transport of Participant changed
 	EventSpeaker                        // Speaker: for the whole conference; Participant is empty
 	EventTrackLive                      // Track: the first packet of Participant's publication has arrived
+	EventQuality                        // Qualities: what has become better or worse for Participant
 	EventDemand                         // Track, Layers: how many layers of Participant's publication, from the lowest, are of use to anybody
 	EventRecording                      // Recording: the conference is recorded from now on, or no more; Participant is empty
 )
@@ -92,8 +94,26 @@ type Event struct {
 	Track       TrackID
 	Speaker     ParticipantID // empty: nobody speaks
 	Layers      int           // at least 1
+	Qualities   []Quality
 	Recording   *Recording
 }
+
+// Quality says how well a track arrives: one of the participant's own at the node, one of somebody else's at the participant. A track
+// of which nothing was said is good.
+type Quality struct {
+	Track TrackID
+	Grade Grade
+}
+
+// Grade says what people would think of it.
+type Grade = quality.Grade
+
+// The grades.
+const (
+	Good = quality.Good
+	Fair = quality.Fair
+	Poor = quality.Poor
+)
 
 // State is the state of an endpoint's transport.
 type State = transport.State

@@ -128,6 +128,7 @@ type publication struct {
 	section   *section
 	media     *forward.Track // nil before the answer; what it does is its shard's
 	mirrors   map[*shard]*mirrored
+	fares     *sent // nil: that is not known
 
 	mark  uint64 // of the choice that it is in (cast)
 	rests bool   // … as one that rests

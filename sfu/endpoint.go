@@ -254,6 +254,9 @@ type endpoint struct {
 	slotsAt int64            // when it was said last
 	restN   uint64           // counts slots that came to rest
 
+	told     map[TrackID]Grade // what the participant was told last of tracks that are not good
+	restored bool              // another node has told things that are not known here
+
 	number      int
 	outstanding bool
 	dirty       bool        // there is more to offer
@@ -281,6 +284,7 @@ type section struct {
 	ssrc   uint32
 	rtx    uint32
 	leg    *forward.Leg // the shard's, made there
+	fares  *received    // how what it shows fares; nil: that is not known
 }
 
 // begin opens the endpoint on a shard, with what it publishes from the start and its first slots.

@@ -420,7 +420,7 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 	e := &endpoint{
 		conf: c, id: es.ID, session: es.Session, state: es.State, speakerID: es.SpeakerID, number: es.Number,
 		outstanding: es.Outstanding, dirty: es.Dirty, restart: es.Restart, offered: es.Offered, fingerprint: es.Certificate, videos: es.Videos,
-		ssrcs: make(map[uint32]bool),
+		ssrcs: make(map[uint32]bool), restored: true,
 	}
 	if es.Ufrag != "" {
 		fp, err := transport.ParseFingerprint(es.Algorithm, es.Fingerprint)

@@ -157,6 +157,8 @@ type Node struct {
 	closing   chan struct{}
 	steered   atomic.Int64 // addresses
 	steerers  sync.WaitGroup
+	assessor  sync.WaitGroup
+	scores    scores
 	closeOnce sync.Once
 	threads   sync.WaitGroup // of the shards
 	helpers   sync.WaitGroup // deliver and listen
@@ -228,6 +230,8 @@ func (n *Node) start() error {
 		n.steerers.Add(1)
 		go n.steer()
 	}
+	n.assessor.Add(1)
+	go n.assess()
 	n.helpers.Add(2)
 	go n.deliver()
 	go n.listen()
@@ -310,6 +314,7 @@ func (n *Node) Close() error {
 		}
 		close(n.closing)
 		n.steerers.Wait() // it uses a socket
+		n.assessor.Wait() // and this the shards
 		for _, s := range n.shards {
 			s.stop()
 		}

@@ -36,6 +36,8 @@ func (s *Service) Event(e sfu.Event) {
 		sess.tell(describeSlots(e.Slots))
 	case sfu.EventDemand:
 		sess.tell(&wire.Demand{Track: string(e.Track), Layers: e.Layers})
+	case sfu.EventQuality:
+		sess.tell(describeQuality(e.Qualities))
 	case sfu.EventState:
 		sess.tell(&wire.Media{State: wire.MediaState(e.State.String())})
 		if e.State == sfu.StateClosed {
@@ -87,6 +89,14 @@ func describeSlots(list []sfu.Slot) *wire.Slots {
 	e := &wire.Slots{Slots: make([]wire.Slot, 0, len(list))}
 	for _, s := range list {
 		e.Slots = append(e.Slots, wire.Slot{MID: s.MID, Track: string(s.Track), Participant: string(s.Participant)})
+	}
+	return e
+}
+
+func describeQuality(list []sfu.Quality) *wire.Quality {
+	e := &wire.Quality{Tracks: make([]wire.TrackQuality, 0, len(list))}
+	for _, q := range list {
+		e.Tracks = append(e.Tracks, wire.TrackQuality{Track: string(q.Track), Grade: wire.Grade(q.Grade.String())})
 	}
 	return e
 }

@@ -403,6 +403,12 @@ func TestMediaEvents(t *testing.T) {
 		t.Errorf("demand %+v", d)
 	}
 	unseen[*wire.Demand](b) // nobody else's business
+	b.endpoint().Quality(sfu.Quality{Track: sfu.TrackID(track), Grade: sfu.Poor}, sfu.Quality{Track: "t9", Grade: sfu.Good})
+	want := []wire.TrackQuality{{Track: track, Grade: wire.GradePoor}, {Track: "t9", Grade: wire.GradeGood}}
+	if diff := cmp.Diff(want, see[*wire.Quality](b).Tracks); diff != "" {
+		t.Errorf("quality (-want +got):\n%s", diff)
+	}
+	unseen[*wire.Quality](a)
 
 	for _, p := range []string{a.join.Participant, a.join.Participant, "p_unknown"} {
 		b.endpoint().Speak(p)

@@ -117,7 +117,23 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		defer cancel()
 		return m.node.Stats(ctx)
 	})
+	showScores(metrics, m.node)
 	return m, nil
+}
+
+// showScores shows how well media arrives: docs/quality.md.
+func showScores(metrics *obs.Metrics, node *sfu.Node) {
+	for i, s := range node.Scores() {
+		way := "publication"
+		if s.Slot {
+			way = "slot"
+		}
+		metrics.HistogramFunc("sotto_sfu_quality_score", "How good tracks arrive, from 1 (bad) to 5, each looked at every two seconds.",
+			sfu.ScoreBounds[:], func() obs.Histogram {
+				now := node.Scores()[i]
+				return obs.Histogram{Counts: now.Counts[:], Sum: now.Sum}
+			}, obs.Label{Name: "kind", Value: s.Kind.String()}, obs.Label{Name: "way", Value: way})
+	}
 }
 
 // publicAddresses are offered with the port that is listened on.

@@ -222,6 +222,7 @@ func TestServe(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/livez": "ok", "/readyz": "ok", "/metrics": "sotto_sfu_transport_datagrams_total 0\n",
+		"/metrics?": `sotto_sfu_quality_score_count{kind="audio",way="slot"} 0`,
 	} {
 		if status, _, body := r.do(t, "GET", r.Admin+path, ""); status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", path, status, body)

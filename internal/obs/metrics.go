@@ -64,6 +64,39 @@ func (m *Metrics) GaugeFunc(name, help string, read func() float64, labels ...La
 		prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: constant(labels)}, read))
 }
 
+// Histogram counts values by their size.
+type Histogram struct {
+	Counts []uint64 // of the values up to each bound and above the one before
+	Sum    float64
+}
+
+// HistogramFunc shows a histogram that somebody else keeps. The same name may be registered again with another value of the same
+// labels.
+func (m *Metrics) HistogramFunc(name, help string, bounds []float64, read func() Histogram, labels ...Label) {
+	m.registry.MustRegister(&histogram{prometheus.NewDesc(name, help, nil, constant(labels)), bounds, read})
+}
+
+// histogram is a collector.
+type histogram struct {
+	desc   *prometheus.Desc
+	bounds []float64
+	read   func() Histogram
+}
+
+// Describe implements prometheus.Collector.
+func (h *histogram) Describe(out chan<- *prometheus.Desc) { out <- h.desc }
+
+// Collect implements prometheus.Collector.
+func (h *histogram) Collect(out chan<- prometheus.Metric) {
+	now := h.read()
+	upTo, sum := make(map[float64]uint64, len(h.bounds)), uint64(0)
+	for i, bound := range h.bounds {
+		sum += now.Counts[i]
+		upTo[bound] = sum
+	}
+	out <- prometheus.MustNewConstHistogram(h.desc, sum, now.Sum, upTo)
+}
+
 func constant(labels []Label) prometheus.Labels {
 	out := make(prometheus.Labels, len(labels))
 	for _, l := range labels {

@@ -152,3 +152,21 @@ func TestSnake(t *testing.T) {
 		}
 	}
 }
+
+func TestHistogram(t *testing.T) {
+	m := NewMetrics("v")
+	now := Histogram{Counts: make([]uint64, 3)}
+	for _, kind := range []string{"audio", "video"} {
+		m.HistogramFunc("sotto_score", "How good.", []float64{1, 2.5, 5}, func() Histogram { return now }, Label{"kind", kind})
+	}
+	now = Histogram{Counts: []uint64{1, 0, 3}, Sum: 12.5}
+	got := scrape(t, m)
+	for _, want := range []string{
+		"# TYPE sotto_score histogram", `sotto_score_bucket{kind="audio",le="1"} 1`, `sotto_score_bucket{kind="video",le="2.5"} 1`,
+		`sotto_score_bucket{kind="audio",le="5"} 4`, `sotto_score_sum{kind="audio"} 12.5`, `sotto_score_count{kind="video"} 4`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in:\n%s", want, got)
+		}
+	}
+}

@@ -60,6 +60,8 @@ type Leg struct {
 	lost            int32 // cumulative, as the receiver reports it
 	fraction        uint8
 	jitter          uint32
+	resends         uint32 // packets sent once more because they were asked for
+	keyRequests     uint32 // of the receiver
 }
 
 type resent struct {
@@ -341,6 +343,7 @@ func (l *Leg) resend(seq uint16, now int64) {
 	}
 	*last = resent{number: number, at: now}
 	r.Counters.Retransmitted++
+	l.resends++
 }
 
 // again sends a packet of the history once more, over the retransmission stream (RFC 4588). Without one it cannot be: the same

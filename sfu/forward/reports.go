@@ -186,6 +186,7 @@ func (p *Peer) onKeyRequest(ssrc uint32, now int64) {
 	if l == nil || l.track == nil {
 		return
 	}
+	l.keyRequests++
 	if at := l.num.layer; at != nil && l.shows(at) {
 		at.wantKey(now)
 		return

@@ -43,6 +43,20 @@ type Demand struct {
 	Layers int `json:"layers"`
 }
 
+// Quality says how well tracks arrive, whenever that has changed: own ones at the server, those of others at the client. A track of
+// which nothing was said is good.
+type Quality struct {
+	// Tracks that have become better or worse.
+	Tracks []TrackQuality `json:"tracks"`
+}
+
+// TrackQuality says how well a track arrives.
+type TrackQuality struct {
+	// Track id.
+	Track string `json:"track"`
+	Grade Grade  `json:"grade"`
+}
+
 // Media says how the media transport of the client itself fares, as the server sees it.
 type Media struct {
 	State MediaState `json:"state"`
@@ -211,6 +225,21 @@ func (MediaState) Values() []string {
 	return []string{string(MediaConnecting), string(MediaConnected), string(MediaDisconnected), string(MediaFailed), string(MediaClosed)}
 }
 
+// Grade says how well something arrives.
+type Grade string
+
+// The grades.
+const (
+	GradeGood Grade = "good"
+	GradeFair Grade = "fair" // one notices
+	GradePoor Grade = "poor" // one minds
+)
+
+// Values returns the known grades.
+func (Grade) Values() []string {
+	return []string{string(GradeGood), string(GradeFair), string(GradePoor)}
+}
+
 // LeftReason says why somebody is gone.
 type LeftReason string
 
@@ -267,6 +296,9 @@ func (*Slots) Kind() string { return "slots" }
 func (*Demand) Kind() string { return "demand" }
 
 // Kind implements Event.
+func (*Quality) Kind() string { return "quality" }
+
+// Kind implements Event.
 func (*Media) Kind() string { return "media" }
 
 // Kind implements Event.
@@ -308,6 +340,7 @@ func (*Closing) Kind() string { return "closing" }
 func (*Offer) event()        {}
 func (*Slots) event()        {}
 func (*Demand) event()       {}
+func (*Quality) event()      {}
 func (*Media) event()        {}
 func (*Joined) event()       {}
 func (*Left) event()         {}

@@ -289,7 +289,7 @@ func TestDocumentation(t *testing.T) {
 	for name, v := range map[string]any{
 		"Participant": &wire.Participant{}, "Track": &wire.Track{}, "Publication": &wire.Publication{}, "Limits": &wire.Limits{},
 		"ICEServer": &wire.ICEServer{}, "OfferSection": &wire.OfferSection{}, "Slot": &wire.Slot{}, "OwnTrack": &wire.OwnTrack{},
-		"TrackView": &wire.TrackView{}, "RecordingState": &wire.RecordingState{},
+		"TrackView": &wire.TrackView{}, "TrackQuality": &wire.TrackQuality{}, "RecordingState": &wire.RecordingState{},
 		"Error": &wire.Error{},
 	} {
 		check("Type "+name, v)
@@ -299,7 +299,7 @@ func TestDocumentation(t *testing.T) {
 	check("POST /api/v1/meetings/{room}/token", &wire.TokenReply{})
 	for _, values := range [][]string{
 		wire.Code("").Values(), wire.Source("").Values(), wire.Action("").Values(), wire.Role("").Values(), wire.Kind("").Values(),
-		wire.MediaState("").Values(), wire.LeftReason("").Values(), wire.RemovedReason("").Values(), wire.RecordingEnd("").Values(),
+		wire.MediaState("").Values(), wire.Grade("").Values(), wire.LeftReason("").Values(), wire.RemovedReason("").Values(), wire.RecordingEnd("").Values(),
 	} {
 		for _, v := range values {
 			if !strings.Contains(string(page), "`"+v+"`") {

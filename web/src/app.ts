@@ -20,7 +20,8 @@ import { trace } from './trace';
 import { keepAwake } from './wake';
 import type { RecordingEnd, Source } from './wire';
 
-const noticeMs = 5000;
+// How long a notice stays for people to read it; those that want something done, longer.
+const noticeMs = { plain: 5000, chat: 5000, warn: 8000 };
 const nameChars = 64;
 
 export class App {
@@ -239,7 +240,10 @@ export class App {
     for (const same of this.state.notices.filter((n) => n.text === text)) this.store.dispatch({ type: 'noticeGone', id: same.id });
     const id = ++this.notices;
     this.store.dispatch({ type: 'notice', notice: { id, text, tone } });
-    setTimeout(() => this.store.dispatch({ type: 'noticeGone', id }), noticeMs);
+    const leave = () => setTimeout(() => this.store.dispatch({ type: 'noticeGone', id }), noticeMs[tone]);
+    // Nobody reads a page in the background: the time runs from when it is looked at.
+    if (document.visibilityState === 'visible') leave();
+    else document.addEventListener('visibilitychange', leave, { once: true });
   }
 
   private async go(room: string): Promise<void> {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { initialState, reduce, tiles, wantedTracks } from './state';
+import { initialState, largeTile, reduce, tiles, wantedTracks } from './state';
 import type { Action, State } from './state';
 import type { JoinOK, Participant, ServerEvent, Track } from './wire';
 
@@ -18,7 +18,7 @@ const reply = {
 } as unknown as JoinOK;
 
 function run(...actions: (Action | ServerEvent)[]): State {
-  const known = new Set(['joined', 'left', 'updated', 'trackAdded', 'trackRemoved', 'trackMuted', 'trackLive', 'slots', 'speaker', 'recording', 'chat']);
+  const known = new Set(['joined', 'left', 'updated', 'trackAdded', 'trackRemoved', 'trackMuted', 'trackLive', 'slots', 'speaker', 'quality', 'recording', 'chat']);
   return actions.reduce<State>(
     (s, a) => reduce(s, known.has(a.type) && !('reply' in a) ? { type: 'event', event: a as ServerEvent } : (a as Action)),
     reduce(initialState('Me', 'en'), { type: 'joined', reply }),
@@ -46,6 +46,30 @@ test('people come, change and go with their tracks and slots', () => {
   expect(tiles(s).map((t) => t.key)).toEqual(['me', 'a']);
   expect(s.speaker).toBe('');
   expect(s.slots[0]).toEqual({ mid: '5', track: '', participant: '' });
+});
+
+test('a tile is as good as the worst of its tracks, until that is good again or gone', () => {
+  const b = person('b', track('b1', 'microphone'), track('b2', 'camera'), track('b3', 'screen'));
+  const graded = (s: State) => tiles(s).map((t) => `${t.key} ${t.quality}`);
+  let s = run({ type: 'joined', participant: b }, {
+    type: 'quality', tracks: [{ track: 'b1', grade: 'fair' }, { track: 'b2', grade: 'poor' }, { track: 'b3', grade: 'fair' }, { track: 'm0', grade: 'fair' }],
+  });
+  expect(graded(s)).toEqual(['b/screen fair', 'me fair', 'a good', 'b poor']);
+  s = reduce(s, { type: 'event', event: { type: 'quality', tracks: [{ track: 'b2', grade: 'good' }, { track: 'b3', grade: 'good' }] } });
+  expect(graded(s)).toEqual(['b/screen good', 'me fair', 'a good', 'b fair']);
+  expect(graded(reduce(s, { type: 'joined', reply }))).toEqual(['me good', 'a good']);
+});
+
+test('the pinned tile is large, before a shared screen, while it is there', () => {
+  let s = run({ type: 'joined', participant: person('b', track('b1', 'camera'), track('b2', 'screen')) });
+  expect(largeTile(tiles(s))?.key).toBe('b/screen');
+  s = reduce(s, { type: 'pin', key: 'a' });
+  expect(largeTile(tiles(s))?.key).toBe('a');
+  expect(largeTile(tiles(reduce(s, { type: 'pin', key: 'a' })))?.key).toBe('b/screen');
+  expect(largeTile(tiles(reduce(s, { type: 'pin', key: 'b' })))?.key).toBe('b');
+  s = reduce(s, { type: 'event', event: { type: 'left', participant: 'a', reason: 'leave' } });
+  expect(largeTile(tiles(s))?.key).toBe('b/screen');
+  expect(largeTile(tiles(run()))).toBeUndefined();
 });
 
 test('a recording is shown from the first moment, and until it ends', () => {

@@ -4,7 +4,7 @@
 
 import type { Text } from './i18n';
 import type { Devices, MediaProblem } from './media';
-import type { JoinOK, Participant, RecordingState, Role, ServerEvent, Slot, Source, Track } from './wire';
+import type { Grade, JoinOK, Participant, RecordingState, Role, ServerEvent, Slot, Source, Track } from './wire';
 
 export type Screen = 'start' | 'preview' | 'meeting' | 'over';
 export type Panel = '' | 'people' | 'chat';
@@ -49,6 +49,7 @@ export interface State {
   receivers: number; // grows when slots may have new receivers
   soundBlocked: boolean;
 
+  quality: Readonly<Record<string, Grade>>; // how tracks arrive that do not arrive well
   pinned: string; // key of the tile that is to be large, '' for none
   panel: Panel;
   settings: boolean;
@@ -100,7 +101,7 @@ export function initialState(name: string, language: string): State {
     recording: notRecorded, canRecord: false, recordingBusy: false,
     own: { microphone: nothing, camera: nothing, screen: nothing },
     link: 'joining', media: 'connecting', receivers: 0, soundBlocked: false,
-    pinned: '', panel: '', settings: false, confirming: '', chat: [], draft: '', unread: 0, notices: [],
+    quality: {}, pinned: '', panel: '', settings: false, confirming: '', chat: [], draft: '', unread: 0, notices: [],
     language,
   };
 }
@@ -176,7 +177,7 @@ function joined(s: State, reply: JoinOK): State {
   };
   return {
     ...s, screen: 'meeting', busy: '', problem: '', link: 'open', media: 'connecting',
-    room: reply.room, me: reply.participant, role: reply.role, people: reply.roster, slots: [], speaker: '', own,
+    room: reply.room, me: reply.participant, role: reply.role, people: reply.roster, slots: [], speaker: '', quality: {}, own,
     recording: reply.recording ?? notRecorded, canRecord: reply.canRecord ?? false, recordingBusy: false,
   };
 }
@@ -208,6 +209,14 @@ function event(s: State, e: ServerEvent): State {
       return tracks(s, e.participant, (list) => list.map((t) => (t.id === e.track ? { ...t, live: true } : t)));
     case 'slots':
       return { ...s, slots: e.slots };
+    case 'quality': {
+      const quality = { ...s.quality };
+      for (const { track, grade } of e.tracks) {
+        if (grade === 'good') delete quality[track];
+        else quality[track] = grade;
+      }
+      return { ...s, quality };
+    }
     case 'speaker':
       return { ...s, speaker: e.participant };
     case 'recording':
@@ -245,7 +254,13 @@ export interface Tile {
   muted: boolean; // no sound from this person
   speaking: boolean;
   pinned: boolean;
+  quality: Grade; // of the worst of what the tile stands for
   connected: boolean;
+}
+
+function worst(s: State, ...list: (Track | undefined)[]): Grade {
+  const grades = list.map((track) => s.quality[track?.id ?? '']);
+  return grades.find((g) => g === 'poor') ?? grades.find((g) => g === 'fair') ?? 'good';
 }
 
 /** The tile that is shown large, beside or above all others: the pinned one, or a shared screen. */
@@ -268,7 +283,7 @@ export function tiles(s: State): Tile[] {
     if (screen && !screen.muted && !self) {
       screens.push({
         ...base, key: `${p.id}/screen`, kind: 'screen', mid: slotOf(screen.id), video: screen.id, muted: false, speaking: false,
-        pinned: s.pinned === `${p.id}/screen`,
+        pinned: s.pinned === `${p.id}/screen`, quality: worst(s, screen),
       });
     }
     const picture = self ? s.own.camera.on && !s.own.camera.busy : camera !== undefined && !camera.muted;
@@ -276,7 +291,7 @@ export function tiles(s: State): Tile[] {
     const tile: Tile = {
       ...base, key: p.id, kind: 'person', mid: picture && !self ? slotOf(camera?.id ?? '') : '',
       video: picture ? camera?.id || 'own' : '', muted, speaking: !muted && s.speaker === p.id,
-      pinned: !self && s.pinned === p.id,
+      pinned: !self && s.pinned === p.id, quality: worst(s, microphone, camera),
     };
     if (self) persons.unshift(tile);
     else persons.push(tile);

@@ -517,6 +517,29 @@ export interface DemandEvent {
   layers: number;
 }
 
+/**
+ * QualityEvent says how well tracks arrive, whenever that has changed: own ones at the server, those of others at the
+ * client. A track of which nothing was said is good.
+ */
+export interface QualityEvent {
+  type: "quality";
+  /** Tracks that have become better or worse. */
+  tracks: TrackQuality[];
+}
+
+/** TrackQuality says how well a track arrives. */
+export interface TrackQuality {
+  /** Track id. */
+  track: string;
+  grade: Grade;
+}
+
+/** Grade says how well something arrives. */
+export type Grade =
+  | "good"
+  | "fair"
+  | "poor";
+
 /** MediaEvent says how the media transport of the client itself fares, as the server sees it. */
 export interface MediaEvent {
   type: "media";
@@ -728,6 +751,7 @@ export type ServerEvent =
   | OfferEvent
   | SlotsEvent
   | DemandEvent
+  | QualityEvent
   | MediaEvent
   | JoinedEvent
   | LeftEvent

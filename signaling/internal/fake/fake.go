@@ -348,6 +348,11 @@ func (e *Endpoint) Demand(t string, layers int) {
 	e.event(sfu.Event{Type: sfu.EventDemand, Track: sfu.TrackID(t), Layers: layers})
 }
 
+// Quality says how tracks fare.
+func (e *Endpoint) Quality(q ...sfu.Quality) {
+	e.event(sfu.Event{Type: sfu.EventQuality, Qualities: q})
+}
+
 // SetMuted mutes an own track.
 func (e *Endpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error {
 	if err := e.call(ctx, "SetMuted", t, muted); err != nil {

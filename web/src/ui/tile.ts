@@ -14,6 +14,8 @@ export class TileView {
   readonly video: HTMLVideoElement;
   private readonly name = h('span', { class: 'plate-name' });
   private readonly muted = h('span', { class: 'plate-muted', title: t('meeting.muted') }, icon('micOff'));
+  private readonly quality = h('span', { class: 'plate-quality', role: 'img', hidden: true });
+  private grade: Tile['quality'] = 'good';
   private readonly away = h('span', { class: 'tile-away' }, t('meeting.away'));
   private readonly pin: HTMLButtonElement;
   private readonly face = h('div', { class: 'tile-face' });
@@ -34,7 +36,7 @@ export class TileView {
     this.element = h('article', { class: 'tile', data: { participant: tile.participant, kind: tile.kind } },
       h('div', { class: 'tile-frame' },
         this.face, this.video, this.away, this.pin,
-        h('div', { class: 'plate' }, this.muted, this.name)));
+        h('div', { class: 'plate' }, this.muted, this.name, this.quality)));
     this.element.classList.toggle('screen', tile.kind === 'screen');
     this.video.classList.toggle('mirror', tile.self);
   }
@@ -47,6 +49,7 @@ export class TileView {
     this.name.title = title;
     element.setAttribute('aria-label', title);
     this.muted.hidden = !tile.muted || tile.kind === 'screen';
+    this.showQuality(tile.quality);
     element.classList.toggle('speaking', tile.speaking);
     element.classList.toggle('pinned', tile.pinned);
     const what = t(tile.pinned ? 'meeting.unpin' : 'meeting.pin', { name: title });
@@ -69,6 +72,18 @@ export class TileView {
     const live = () => this.shown === show && element.classList.add('live');
     if ('requestVideoFrameCallback' in video) video.requestVideoFrameCallback(live);
     else (video as HTMLVideoElement).addEventListener('playing', live, { once: true });
+  }
+
+  private showQuality(grade: Tile['quality']): void {
+    if (grade === this.grade) return;
+    this.grade = grade;
+    this.quality.hidden = grade === 'good';
+    this.quality.dataset['grade'] = grade;
+    if (grade === 'good') return;
+    const what = t(`meeting.quality.${grade}`);
+    setAttribute(this.quality, 'aria-label', what);
+    this.quality.title = what;
+    this.quality.replaceChildren(icon(grade === 'fair' ? 'signalFair' : 'signalPoor'));
   }
 
   close(): void {
