@@ -311,8 +311,10 @@ type TrackInfo struct {
 
 // LayerInfo describes one stream of a publication.
 type LayerInfo struct {
-	RID            string
-	Packets, Bytes uint64
+	RID               string
+	Packets, Bytes    uint64
+	Spatial, Temporal int // layers that the stream has of its own (SVC), at least one of each; 0: nothing is known yet
+	Width, Height     int // of its largest pictures; 0: nothing told it
 }
 
 // SlotInfo describes a slot and how its receiver fares.
@@ -323,7 +325,11 @@ type SlotInfo struct {
 	Packets      uint32
 	Lost         int32
 	FractionLost uint8
+	Sends        *SentLayers // of a picture that is sent
 }
+
+// SentLayers says what is sent of a picture: which simulcast stream, and up to which of its own layers, each from 0.
+type SentLayers struct{ Stream, Spatial, Temporal int }
 
 // Conferences describes every conference, in the order of their ids.
 func (n *Node) Conferences(ctx context.Context) ([]ConferenceInfo, error) {

@@ -551,7 +551,10 @@ func (e *endpoint) info() EndpointInfo {
 			t.Codec, t.Live, t.Receivers = strings.ToLower(m.Codec().String()), m.Live(), p.receivers()
 			t.Packets, t.Bytes, t.Forwarded = m.Stats()
 			for _, l := range m.Layers() {
-				t.Layers = append(t.Layers, LayerInfo{RID: l.RID, Packets: l.Packets, Bytes: l.Bytes})
+				t.Layers = append(t.Layers, LayerInfo{
+					RID: l.RID, Packets: l.Packets, Bytes: l.Bytes,
+					Spatial: int(l.Within.Spatial), Temporal: int(l.Within.Temporal), Width: int(l.Size.Width), Height: int(l.Size.Height),
+				})
 			}
 		}
 		info.Tracks = append(info.Tracks, t)
@@ -561,7 +564,11 @@ func (e *endpoint) info() EndpointInfo {
 			continue
 		}
 		st := s.leg.Stats()
-		info.Slots = append(info.Slots, SlotInfo{MID: s.mid, Track: s.shows.id, Resting: s.rests, Packets: st.Packets, Lost: st.Lost, FractionLost: st.FractionLost})
+		slot := SlotInfo{MID: s.mid, Track: s.shows.id, Resting: s.rests, Packets: st.Packets, Lost: st.Lost, FractionLost: st.FractionLost}
+		if st.Sends.Stream >= 0 && s.kind == Video {
+			slot.Sends = &SentLayers{Stream: int(st.Sends.Stream), Spatial: int(st.Sends.Spatial), Temporal: int(st.Sends.Temporal)}
+		}
+		info.Slots = append(info.Slots, slot)
 	}
 	return info
 }

@@ -303,7 +303,9 @@ func conference(r signaling.RoomInfo, media map[string]sfu.EndpointInfo) admin.C
 				Layers: make([]admin.Layer, len(x.Layers)),
 			}
 			for k, l := range x.Layers {
-				out.Tracks[j].Layers[k] = admin.Layer{RID: l.RID, Packets: l.Packets, Bytes: l.Bytes}
+				out.Tracks[j].Layers[k] = admin.Layer{
+					RID: l.RID, Packets: l.Packets, Bytes: l.Bytes, Spatial: l.Spatial, Temporal: l.Temporal, Width: l.Width, Height: l.Height,
+				}
 			}
 		}
 		c.Participants[i] = out
@@ -319,6 +321,9 @@ func mediaOf(e sfu.EndpointInfo) admin.Media {
 	m.State, m.Cipher, m.RoundTripSeconds = e.State.String(), e.Cipher, time.Duration(e.RoundTripNS).Seconds()
 	for i, s := range e.Slots {
 		m.Slots[i] = admin.Slot{MID: s.MID, Track: string(s.Track), Packets: s.Packets, Lost: s.Lost}
+		if l := s.Sends; l != nil {
+			m.Slots[i].Sends = &admin.Sent{Stream: l.Stream, Spatial: l.Spatial, Temporal: l.Temporal}
+		}
 	}
 	return m
 }

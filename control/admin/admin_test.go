@@ -39,9 +39,9 @@ func newMemory() *memory {
 		"room-1": {Room: "room-1", Participants: []Participant{
 			{ID: "p_ann", Name: "Ann", Role: "host", Connected: true, Client: "web/1", Remote: "198.51.100.7", Joined: noon, Tracks: []Track{{
 				ID: "t1", Source: "camera", Codec: "vp8", Live: true, Receivers: 2, Packets: 9, Bytes: 900, Forwarded: 18,
-				Layers: []Layer{{RID: "q", Packets: 9, Bytes: 900}},
+				Layers: []Layer{{RID: "q", Packets: 9, Bytes: 900, Spatial: 1, Temporal: 3, Width: 320, Height: 180}},
 			}}, Media: Media{
-				State: "connected", Cipher: "SRTP_AEAD_AES_128_GCM", RoundTripSeconds: 0.025, Slots: []Slot{{MID: "4", Track: "t2", Packets: 7, Lost: 1}},
+				State: "connected", Cipher: "SRTP_AEAD_AES_128_GCM", RoundTripSeconds: 0.025, Slots: []Slot{{MID: "4", Track: "t2", Packets: 7, Lost: 1, Sends: &Sent{Spatial: 2, Temporal: 1}}},
 			}},
 			{ID: "p_bob", Name: "ボブ", Role: "participant", Joined: noon, Media: Media{State: "none", Slots: []Slot{}}},
 		}},
@@ -239,8 +239,8 @@ func TestAPI(t *testing.T) {
 	server := serve(t, m, nil)
 	const room1 = `{"participants":[` +
 		`{"client":"web/1","connected":true,"id":"p_ann","joined":"2030-01-01T12:00:00Z","media":{"state":"connected","cipher":"SRTP_AEAD_AES_128_GCM","roundTripSeconds":0.025,` +
-		`"slots":[{"mid":"4","track":"t2","packets":7,"lost":1}]},"name":"Ann","remote":"198.51.100.7","role":"host","tracks":[{"codec":"vp8","id":"t1","muted":false,"source":"camera","live":true,` +
-		`"receivers":2,"packets":9,"bytes":900,"forwarded":18,"layers":[{"rid":"q","packets":9,"bytes":900}]}]},` +
+		`"slots":[{"mid":"4","track":"t2","packets":7,"lost":1,"sends":{"stream":0,"spatial":2,"temporal":1}}]},"name":"Ann","remote":"198.51.100.7","role":"host","tracks":[{"codec":"vp8","id":"t1","muted":false,"source":"camera","live":true,` +
+		`"receivers":2,"packets":9,"bytes":900,"forwarded":18,"layers":[{"rid":"q","packets":9,"bytes":900,"spatial":1,"temporal":3,"width":320,"height":180}]}]},` +
 		`{"client":"","connected":false,"id":"p_bob","joined":"2030-01-01T12:00:00Z","media":{"state":"none","cipher":"","roundTripSeconds":0,"slots":[]},"name":"ボブ","remote":"","role":"participant","tracks":[]}],"room":"room-1"}`
 	const recording = `{"id":"r-1","started":"2030-01-01T12:00:00Z","by":"","tracks":2,"bytes":9,"lost":1}`
 	steps := []struct {

@@ -43,6 +43,14 @@ type Slot struct {
 	Track   string `json:"track"`
 	Packets uint32 `json:"packets"`
 	Lost    int32  `json:"lost" doc:"As the receiver reports it; negative when duplicates came."`
+	Sends   *Sent  `json:"sends,omitempty" doc:"Of a picture that is sent: which one."`
+}
+
+// Sent says which of a picture's layers are sent.
+type Sent struct {
+	Stream   int `json:"stream" doc:"Place in the track's layers."`
+	Spatial  int `json:"spatial" doc:"The highest spatial layer of that stream, from 0."`
+	Temporal int `json:"temporal" doc:"The highest temporal layer, likewise."`
 }
 
 // Track is something a participant publishes.
@@ -62,9 +70,13 @@ type Track struct {
 
 // Layer is one stream of a track.
 type Layer struct {
-	RID     string `json:"rid"`
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
+	RID      string `json:"rid"`
+	Packets  uint64 `json:"packets"`
+	Bytes    uint64 `json:"bytes"`
+	Spatial  int    `json:"spatial" doc:"Spatial layers within the stream, 1 without any; 0 for sound, and while nothing is known."`
+	Temporal int    `json:"temporal" doc:"Temporal layers, likewise."`
+	Width    int    `json:"width" doc:"Of the largest pictures; 0 where no key frame told it."`
+	Height   int    `json:"height"`
 }
 
 // Meeting is a room that somebody may now join.

@@ -3,6 +3,7 @@ package forward
 import (
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/sfu/bwe"
+	"github.com/sotto-edge/sotto/sfu/layer"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
@@ -306,11 +307,14 @@ type Stats struct {
 	Packets, Octets uint32
 	Lost            int32 // negative when duplicates came
 	FractionLost    uint8
-	Jitter          uint32 // in units of the codec's clock
-	RoundTrip       int64  // nanoseconds
+	Jitter          uint32       // in units of the codec's clock
+	RoundTrip       int64        // nanoseconds
+	Sends           layer.Target // the layers that are sent; layer.None: nothing is
 }
 
 // Stats returns the figures of the leg.
 func (l *Leg) Stats() Stats {
-	return Stats{Packets: l.packets, Octets: l.octets, Lost: l.lost, FractionLost: l.fraction, Jitter: l.jitter, RoundTrip: l.rtt}
+	return Stats{
+		Packets: l.packets, Octets: l.octets, Lost: l.lost, FractionLost: l.fraction, Jitter: l.jitter, RoundTrip: l.rtt, Sends: l.sel.Current(),
+	}
 }

@@ -137,13 +137,17 @@ type LayerStats struct {
 	SSRC           uint32
 	Packets, Bytes uint64
 	LastAt         int64
+	Within         layer.Layers // that the stream has of its own; 0 where nothing is known yet, and for sound
+	Size           layer.Size   // of its largest pictures; zero where nothing told it
 }
 
 // Layers returns the figures of each layer, lowest resolution first.
 func (t *Track) Layers() []LayerStats {
 	out := make([]LayerStats, 0, len(t.layers))
 	for i, l := range t.layers {
-		st := LayerStats{SSRC: l.ssrc, Packets: l.packets, Bytes: l.bytes, LastAt: l.lastAt}
+		st := LayerStats{
+			SSRC: l.ssrc, Packets: l.packets, Bytes: l.bytes, LastAt: l.lastAt, Within: l.parser.Layers(), Size: l.parser.Size(),
+		}
 		if i < len(t.up.rids) {
 			st.RID = t.up.rids[i]
 		}

@@ -11,6 +11,7 @@ import { Publishing } from './publishing';
 import { Room } from './room';
 import { linkOf, parseRoute, roomOf } from './route';
 import type { Options } from './route';
+import { scalabilityOf } from './scalability';
 import { preference, remember, rememberHost } from './settings';
 import { initialState, reduce } from './state';
 import type { Action, Notice, OwnSource, Panel, State } from './state';
@@ -37,8 +38,11 @@ export class App {
     this.options = options;
     this.store = createStore<State, Action>(initialState(options.name || preference('name'), language), reduce);
     this.media = new LocalMedia((source) => this.deviceEnded(source));
+    const capabilities = navigator.mediaCapabilities as MediaCapabilities | undefined;
+    const ask = capabilities?.encodingInfo.bind(capabilities);
     this.publishing = new Publishing(this.store, this.media, {
       codec: options.codec,
+      scalability: scalabilityOf(options.codec, ask),
       failed: (source, problem) => {
         if (this.state.screen !== 'meeting') return; // the preview shows it in place
         if (source === 'screen' && problem === 'denied') return; // a change of mind

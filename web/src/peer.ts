@@ -10,6 +10,8 @@ import type { ICEServer, OfferEvent, Source } from './wire';
 export interface PeerHooks {
   /** The own track that belongs to a source now; null sends nothing until setTrack. */
   trackFor(source: Source): MediaStreamTrack | null;
+  /** The scalability mode in which a source is sent, if it is one stream; '' for the browser's own choice. */
+  modeFor(source: Source): string;
   /** Receivers may have come or gone. */
   changed(): void;
   iceState(state: RTCIceConnectionState): void;
@@ -116,6 +118,8 @@ export class Peer {
     const wanted = this.wanted.get(this.sections.get(source)?.track ?? '');
     const layers = layersFor(source, encodings.length, { width, height }, wanted);
     encodings.forEach((encoding, i) => Object.assign(encoding, layers[i]));
+    const scalabilityMode = this.hooks.modeFor(source);
+    if (scalabilityMode && encodings.length === 1) Object.assign(encodings[0]!, { scalabilityMode });
     if (source === 'screen') parameters.degradationPreference = 'maintain-resolution';
     try {
       await sender.setParameters(parameters);

@@ -25,6 +25,8 @@ export class Publishing {
   private readonly failed: (source: OwnSource, problem: MediaProblem) => void;
   private readonly refused: (failure: Failure) => void;
   private readonly codec: string;
+  private readonly scalability: Promise<string>;
+  private mode = ''; // the scalability mode of the camera, once it is known
 
   private session: PublishingSession | null = null;
   private readonly ids = new Map<Source, string>(); // of published tracks
@@ -33,18 +35,21 @@ export class Publishing {
 
   constructor(store: Store<State, Action>, media: LocalMedia, options: {
     codec: string;
+    scalability: Promise<string>;
     failed(source: OwnSource, problem: MediaProblem): void;
     refused(failure: Failure): void;
   }) {
     this.store = store;
     this.media = media;
     this.codec = options.codec;
+    this.scalability = options.scalability;
     this.failed = options.failed;
     this.refused = options.refused;
   }
 
   /** What to publish when joining. Microphone and camera always, muted if off: turning them on later needs no offer. */
-  publications(): Publication[] {
+  async publications(): Promise<Publication[]> {
+    this.mode = await this.scalability;
     const own = this.store.get().own;
     const list: Publication[] = [
       { source: 'microphone', muted: !own.microphone.on },
@@ -73,6 +78,11 @@ export class Publishing {
   /** The track that a section of an offer asks for. */
   trackFor(source: Source): MediaStreamTrack | null {
     return this.media.track(source);
+  }
+
+  /** The scalability mode in which a source is sent as one stream; '' if it is not. */
+  modeFor(source: Source): string {
+    return source === 'camera' ? this.mode : '';
   }
 
   set(source: OwnSource, on: boolean): Promise<void> {
@@ -224,7 +234,7 @@ export class Publishing {
   }
 
   private video(source: 'camera' | 'screen'): Publication {
-    const publication: Publication = { source, simulcast: source === 'camera' };
+    const publication: Publication = { source, simulcast: source === 'camera' && !this.mode };
     if (this.codec) publication.codec = this.codec;
     return publication;
   }

@@ -65,8 +65,8 @@ export class Room {
     const stay = this.stay;
     const { room, name } = this.store.get();
     const token = await seatToken(room, name);
+    const publish = await this.publishing.publications();
     if (stay !== this.stay) throw new Failure('interrupted');
-    const publish = this.publishing.publications();
     const url = new URL('/ws', location.href);
     url.protocol = url.protocol.replace('http', 'ws');
     const signaling: Signaling = new Signaling(url.href, {
@@ -136,6 +136,7 @@ export class Room {
     });
     const peer = new Peer(reply.iceServers, {
       trackFor: (source) => this.publishing.trackFor(source),
+      modeFor: (source) => this.publishing.modeFor(source),
       changed: () => this.receiversChanged(peer),
       iceState: (state) => this.peerNow === peer && recovery.ice(state),
     });
