@@ -3,45 +3,51 @@ package layer
 import (
 	"testing"
 	"unsafe"
+
+	"github.com/sotto-edge/sotto/sfu/layer/layertest"
 )
 
 // steady is a publisher's stream in the middle, as a leg and its parser meet it again and again.
 type steady struct {
-	packets []*simPacket
+	packets []*layertest.Packet
+	infos   []Info
 	parser  Parser
 	sel     Selector
 	dst     []byte
 	sink    bool
 }
 
-func newSteady(t testing.TB, k []publisher, target Target) *steady {
+func newSteady(t testing.TB, k []layertest.Publisher, target Target) *steady {
 	w := newWorld(t, 1, k...)
 	w.sel.SetTarget(target)
 	w.run(9)
 	s := &steady{parser: w.parsers[0], sel: w.sel, dst: make([]byte, 0, 300)}
 	for range 24 {
-		s.packets = append(s.packets, w.pubs[0].next(false)...)
+		s.packets = append(s.packets, w.pubs[0].Next(false)...)
 	}
+	s.infos = make([]Info, len(s.packets))
 	return s
 }
 
 func (s *steady) parse(i int) {
-	p := s.packets[i%len(s.packets)]
-	p.info = s.parser.Parse(p.codec, p.dd, p.payload, p.marker)
+	i %= len(s.packets)
+	p := s.packets[i]
+	s.infos[i] = s.parser.Parse(p.Codec, p.DD, p.Payload, p.Marker)
 }
 
 // forward is all that a leg does with a packet.
 func (s *steady) forward(i int) {
-	p := s.packets[i%len(s.packets)]
-	v, st := s.sel.Select(0, &p.info)
+	i %= len(s.packets)
+	p, in := s.packets[i], &s.infos[i]
+	v, st := s.sel.Select(0, in)
 	if v == Drop {
 		return
 	}
-	s.sink = st.Marker(&p.info)
-	patch := st.Patch(&p.info, p.payload)
-	patch.Apply(p.payload)
-	s.dst = st.AppendDependency(s.dst[:0], &p.info, p.dd)
-	patch.Undo(p.payload)
+	s.sink = st.Marker(in)
+	patch := st.Patch(in, p.Payload)
+	patch.Apply(p.Payload)
+	s.dst = st.AppendDependency(s.dst[:0], in, p.DD)
+	patch.Undo(p.Payload)
 }
 
 func TestNoAllocation(t *testing.T) {

@@ -5,15 +5,16 @@ import (
 	"testing"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/layer/layertest"
 )
 
 // seedPackets adds what simulated publishers of a codec send.
-func seedPackets(f *testing.F, add func(*simPacket)) {
+func seedPackets(f *testing.F, add func(*layertest.Packet)) {
 	for _, k := range kinds {
-		var frames []*simFrame
-		p := newPublisher(k.pubs[0], 1, &frames)
+		var frames []*layertest.Frame
+		p := layertest.New(k.pubs[0], 1, &frames)
 		for range 5 {
-			for _, pk := range p.next(false) {
+			for _, pk := range p.Next(false) {
 				add(pk)
 			}
 		}
@@ -63,9 +64,9 @@ func sendFuzzed(t *testing.T, c rtp.Codec, first, dd, payload []byte, firstDD []
 }
 
 func FuzzVP8(f *testing.F) {
-	seedPackets(f, func(p *simPacket) {
-		if p.codec == rtp.VP8 {
-			f.Add(p.payload, p.marker)
+	seedPackets(f, func(p *layertest.Packet) {
+		if p.Codec == rtp.VP8 {
+			f.Add(p.Payload, p.Marker)
 		}
 	})
 	f.Add([]byte{}, true)
@@ -76,9 +77,9 @@ func FuzzVP8(f *testing.F) {
 }
 
 func FuzzVP9(f *testing.F) {
-	seedPackets(f, func(p *simPacket) {
-		if p.codec == rtp.VP9 {
-			f.Add(p.payload, p.marker)
+	seedPackets(f, func(p *layertest.Packet) {
+		if p.Codec == rtp.VP9 {
+			f.Add(p.Payload, p.Marker)
 		}
 	})
 	f.Fuzz(func(t *testing.T, payload []byte, marker bool) {
@@ -87,9 +88,9 @@ func FuzzVP9(f *testing.F) {
 }
 
 func FuzzDescriptor(f *testing.F) {
-	seedPackets(f, func(p *simPacket) {
-		if p.dd != nil {
-			f.Add(p.dd, p.marker)
+	seedPackets(f, func(p *layertest.Packet) {
+		if p.DD != nil {
+			f.Add(p.DD, p.Marker)
 		}
 	})
 	for _, c := range captured {

@@ -6,16 +6,17 @@ import (
 	"testing"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/layer/layertest"
 )
 
 // world is a publisher with one or more streams, an uplink, a leg, and its receiver.
 type world struct {
 	t       testing.TB
-	pubs    []*publisher
+	pubs    []*layertest.Publisher
 	parsers []Parser
 	sel     Selector
-	recv    *receiver
-	frames  []*simFrame
+	recv    *layertest.Receiver
+	frames  []*layertest.Frame
 	r       *rand.Rand
 
 	loss, reorder float64
@@ -33,27 +34,27 @@ type world struct {
 }
 
 type held struct {
-	p   *simPacket
+	p   *layertest.Packet
 	due int
 }
 
 type sentPacket struct {
-	p       *simPacket
+	p       *layertest.Packet
 	stamp   Stamp
 	payload []byte
 	dd      []byte
 	marker  bool
 }
 
-func newWorld(t testing.TB, seed uint64, pubs ...publisher) *world {
+func newWorld(t testing.TB, seed uint64, pubs ...layertest.Publisher) *world {
 	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 99)), answer: true, partial: map[int]bool{}, last: None}
 	for i, p := range pubs {
-		p.stream = i
-		w.pubs = append(w.pubs, newPublisher(p, seed, &w.frames))
+		p.Stream = i
+		w.pubs = append(w.pubs, layertest.New(p, seed, &w.frames))
 	}
 	w.parsers = make([]Parser, len(pubs))
 	w.keyAsked = make([]bool, len(pubs))
-	w.recv = newReceiver(t, &w.frames)
+	w.recv = layertest.NewReceiver(t, &w.frames)
 	return w
 }
 
@@ -62,7 +63,7 @@ func (w *world) run(n int) {
 	w.t.Helper()
 	for range n {
 		for i, p := range w.pubs {
-			for _, pk := range p.next(w.keyAsked[i]) {
+			for _, pk := range p.Next(w.keyAsked[i]) {
 				w.uplink(pk)
 				if w.midway != nil {
 					w.midway()
@@ -79,7 +80,7 @@ func (w *world) run(n int) {
 	}
 }
 
-func (w *world) uplink(p *simPacket) {
+func (w *world) uplink(p *layertest.Packet) {
 	switch x := w.r.Float64(); {
 	case x < w.loss:
 		w.held = append(w.held, held{p, w.picture + 2 + w.r.IntN(3)})
@@ -103,10 +104,10 @@ func (w *world) deliver(until int) {
 	w.held = rest
 }
 
-func (w *world) arrive(p *simPacket) {
+func (w *world) arrive(p *layertest.Packet) {
 	w.t.Helper()
-	p.info = w.parsers[p.frame.stream].Parse(p.codec, p.dd, p.payload, p.marker)
-	v, st := w.sel.Select(p.frame.stream, &p.info)
+	in := w.parsers[p.Frame.Stream].Parse(p.Codec, p.DD, p.Payload, p.Marker)
+	v, st := w.sel.Select(p.Frame.Stream, &in)
 	w.changed(p)
 	if v == Drop {
 		return
@@ -114,14 +115,14 @@ func (w *world) arrive(p *simPacket) {
 	if v == Begin {
 		w.begins++
 	}
-	s := w.rewrite(p, &p.info, st)
+	s := w.rewrite(p, &in, st)
 	w.sent = append(w.sent, s)
-	w.recv.take(gotPacket{ts: w.ts(p), marker: s.marker, payload: s.payload, dd: s.dd, codec: p.codec})
+	w.recv.Take(layertest.Got{TS: w.ts(p), Marker: s.marker, Payload: s.payload, DD: s.dd, Codec: p.Codec})
 }
 
 // changed notes whether what is sent changed, and with it a picture that is not whole, or has got more after its marker: one in
 // which a stream begins, ends or goes up to another spatial layer.
-func (w *world) changed(p *simPacket) {
+func (w *world) changed(p *layertest.Packet) {
 	cur := w.sel.Current()
 	if cur == w.last {
 		return
@@ -133,24 +134,24 @@ func (w *world) changed(p *simPacket) {
 	w.last = cur
 }
 
-func (w *world) ts(p *simPacket) int { return p.frame.stream*1e6 + p.frame.picture }
+func (w *world) ts(p *layertest.Packet) int { return p.Frame.Stream*1e6 + p.Frame.Picture }
 
 // rewrite does what a leg does with a Stamp, and sees that the packet is as it was afterwards.
-func (w *world) rewrite(p *simPacket, in *Info, st Stamp) sentPacket {
+func (w *world) rewrite(p *layertest.Packet, in *Info, st Stamp) sentPacket {
 	w.t.Helper()
 	s := sentPacket{p: p, stamp: st, marker: st.Marker(in)}
-	was := bytes.Clone(p.payload)
-	patch := st.Patch(in, p.payload)
-	patch.Apply(p.payload)
-	s.payload = bytes.Clone(p.payload)
-	patch.Undo(p.payload)
-	if !bytes.Equal(was, p.payload) {
-		w.t.Fatalf("payload %x after Undo, was %x", p.payload, was)
+	was := bytes.Clone(p.Payload)
+	patch := st.Patch(in, p.Payload)
+	patch.Apply(p.Payload)
+	s.payload = bytes.Clone(p.Payload)
+	patch.Undo(p.Payload)
+	if !bytes.Equal(was, p.Payload) {
+		w.t.Fatalf("payload %x after Undo, was %x", p.Payload, was)
 	}
-	if p.dd != nil {
-		s.dd = st.AppendDependency(nil, in, p.dd)
-		if len(s.dd) > len(p.dd)+MaxGrowth {
-			w.t.Fatalf("descriptor grew by %d", len(s.dd)-len(p.dd))
+	if p.DD != nil {
+		s.dd = st.AppendDependency(nil, in, p.DD)
+		if len(s.dd) > len(p.DD)+MaxGrowth {
+			w.t.Fatalf("descriptor grew by %d", len(s.dd)-len(p.DD))
 		}
 	}
 	return s
@@ -160,10 +161,10 @@ func (w *world) rewrite(p *simPacket, in *Info, st Stamp) sentPacket {
 func (w *world) finish(stalled int) {
 	w.t.Helper()
 	w.deliver(1 << 30)
-	w.t.Logf("%d frames made, %d decoded, %d waiting, %d changes, %d begins", len(w.frames), len(w.recv.decoded), len(w.recv.waiting), w.changes, w.begins)
-	if n := len(w.recv.waiting); n > stalled {
-		a := w.recv.waiting[0]
-		w.t.Errorf("%d frames never decoded, the first is %d (stream %d, picture %d, S%dT%d), number %d, refers to %v", n, a.f.uid, a.f.stream, a.f.picture, a.f.sid, a.f.tid, a.id, a.refs)
+	n, first := w.recv.Waiting()
+	w.t.Logf("%d frames made, %d decoded, %d waiting, %d changes, %d begins", len(w.frames), len(w.recv.Decoded), n, w.changes, w.begins)
+	if n > stalled {
+		w.t.Errorf("%d frames never decoded, the first is %s", n, first)
 	}
 	w.again()
 }
@@ -172,35 +173,39 @@ func (w *world) finish(stalled int) {
 func (w *world) again() {
 	w.t.Helper()
 	for _, s := range w.sent[max(0, len(w.sent)-40):] {
-		in := w.parsers[s.p.frame.stream].Peek(s.p.codec, s.p.dd, s.p.payload, s.p.marker)
+		in := w.parsers[s.p.Frame.Stream].Peek(s.p.Codec, s.p.DD, s.p.Payload, s.p.Marker)
 		if in.unknown && w.churn {
 			continue
 		}
 		got := w.rewrite(s.p, &in, s.stamp)
 		if !bytes.Equal(got.payload, s.payload) || !bytes.Equal(got.dd, s.dd) || got.marker != s.marker {
-			w.t.Fatalf("frame %d sent again: %x %x %v, first %x %x %v", s.p.frame.uid, got.payload, got.dd, got.marker, s.payload, s.dd, s.marker)
+			w.t.Fatalf("frame %d sent again: %x %x %v, first %x %x %v", s.p.Frame.UID, got.payload, got.dd, got.marker, s.payload, s.dd, s.marker)
 		}
 	}
 }
 
 var kinds = []struct {
 	name string
-	pubs []publisher
+	pubs []layertest.Publisher
 }{
-	{"vp8 T3", []publisher{{codec: rtp.VP8, temporal: 3}}},
-	{"vp8 T3 with descriptor", []publisher{{codec: rtp.VP8, temporal: 3, descriptor: true}}},
-	{"vp8 simulcast T3", []publisher{{codec: rtp.VP8, temporal: 3}, {codec: rtp.VP8, temporal: 3}, {codec: rtp.VP8, temporal: 3}}},
-	{"vp9 L3T3 flexible", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3, flexible: true}}},
-	{"vp9 L3T3", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3}}},
-	{"vp9 L3T3_KEY flexible", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3, kSVC: true, flexible: true}}},
-	{"vp9 L3T3_KEY", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3, kSVC: true}}},
-	{"vp9 L3T3 with descriptor", []publisher{{codec: rtp.VP9, spatial: 3, temporal: 3, flexible: true, descriptor: true}}},
-	{"av1 L1T3", []publisher{{codec: rtp.AV1, temporal: 3, descriptor: true}}},
-	{"av1 L3T3", []publisher{{codec: rtp.AV1, spatial: 3, temporal: 3, descriptor: true, highFirst: true}}},
-	{"av1 L3T3 custom", []publisher{{codec: rtp.AV1, spatial: 3, temporal: 3, descriptor: true, custom: true}}},
-	{"av1 L3T3_KEY", []publisher{{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, descriptor: true}}},
-	{"av1 L3T3_KEY_SHIFT", []publisher{{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, shift: true, descriptor: true, highFirst: true, custom: true}}},
-	{"av1 simulcast L1T3", []publisher{{codec: rtp.AV1, temporal: 3, descriptor: true}, {codec: rtp.AV1, temporal: 3, descriptor: true}, {codec: rtp.AV1, temporal: 3, descriptor: true}}},
+	{"vp8 T3", []layertest.Publisher{{Codec: rtp.VP8, Temporal: 3}}},
+	{"vp8 T3 with descriptor", []layertest.Publisher{{Codec: rtp.VP8, Temporal: 3, Descriptor: true}}},
+	{"vp8 simulcast T3", []layertest.Publisher{{Codec: rtp.VP8, Temporal: 3}, {Codec: rtp.VP8, Temporal: 3}, {Codec: rtp.VP8, Temporal: 3}}},
+	{"vp9 L3T3 flexible", []layertest.Publisher{{Codec: rtp.VP9, Spatial: 3, Temporal: 3, Flexible: true}}},
+	{"vp9 L3T3", []layertest.Publisher{{Codec: rtp.VP9, Spatial: 3, Temporal: 3}}},
+	{"vp9 L3T3_KEY flexible", []layertest.Publisher{{Codec: rtp.VP9, Spatial: 3, Temporal: 3, KSVC: true, Flexible: true}}},
+	{"vp9 L3T3_KEY", []layertest.Publisher{{Codec: rtp.VP9, Spatial: 3, Temporal: 3, KSVC: true}}},
+	{"vp9 L3T3 with descriptor", []layertest.Publisher{{Codec: rtp.VP9, Spatial: 3, Temporal: 3, Flexible: true, Descriptor: true}}},
+	{"av1 L1T3", []layertest.Publisher{{Codec: rtp.AV1, Temporal: 3, Descriptor: true}}},
+	{"av1 L3T3", []layertest.Publisher{{Codec: rtp.AV1, Spatial: 3, Temporal: 3, Descriptor: true, HighFirst: true}}},
+	{"av1 L3T3 custom", []layertest.Publisher{{Codec: rtp.AV1, Spatial: 3, Temporal: 3, Descriptor: true, Custom: true}}},
+	{"av1 L3T3_KEY", []layertest.Publisher{{Codec: rtp.AV1, Spatial: 3, Temporal: 3, KSVC: true, Descriptor: true}}},
+	{"av1 L3T3_KEY_SHIFT", []layertest.Publisher{{Codec: rtp.AV1, Spatial: 3, Temporal: 3, KSVC: true, Shift: true, Descriptor: true, HighFirst: true, Custom: true}}},
+	{"av1 simulcast L1T3", []layertest.Publisher{{Codec: rtp.AV1, Temporal: 3, Descriptor: true}, {Codec: rtp.AV1, Temporal: 3, Descriptor: true}, {Codec: rtp.AV1, Temporal: 3, Descriptor: true}}},
+	{"av1 L3T3_KEY, opaque", []layertest.Publisher{{Codec: rtp.AV1, Spatial: 3, Temporal: 3, KSVC: true, Descriptor: true, Opaque: true}}},
+	{"h264 simulcast L1T3, opaque", []layertest.Publisher{
+		{Codec: rtp.H264, Temporal: 3, Descriptor: true, Opaque: true}, {Codec: rtp.H264, Temporal: 3, Descriptor: true, Opaque: true},
+	}},
 }
 
 // TestSwitching changes the target at random over every kind of stream, without loss: nothing may ever stall.
@@ -213,7 +218,7 @@ func TestSwitching(t *testing.T) {
 				p := w.pubs[0]
 				aim := func() {
 					w.sel.SetTarget(Target{
-						Stream: int8(w.r.IntN(len(k.pubs))), Spatial: uint8(w.r.IntN(p.spatial)), Temporal: uint8(w.r.IntN(p.temporal)),
+						Stream: int8(w.r.IntN(len(k.pubs))), Spatial: uint8(w.r.IntN(p.Spatial)), Temporal: uint8(w.r.IntN(p.Temporal)),
 					})
 				}
 				for range 40 {
@@ -226,7 +231,7 @@ func TestSwitching(t *testing.T) {
 					case 2:
 						w.sel.SetTarget(Target{Stream: int8(len(k.pubs) - 1), Spatial: Top, Temporal: Top})
 					case 3:
-						p.refresh = p.spatial > 1 && !p.kSVC
+						p.Refresh = p.Spatial > 1 && !p.KSVC
 						w.answer = false
 					}
 					w.run(1 + w.r.IntN(30))
@@ -240,7 +245,7 @@ func TestSwitching(t *testing.T) {
 					w.midway = nil
 				}
 				w.finish(0)
-				w.recv.checkMarkers(func(ts int) bool { return w.partial[ts] })
+				w.recv.CheckMarkers(func(ts int) bool { return w.partial[ts] })
 				if t.Failed() {
 					t.Fatalf("seed %d", seed)
 				}
@@ -257,17 +262,18 @@ func TestImpaired(t *testing.T) {
 			made, waiting := 0, 0
 			for seed := range uint64(20) {
 				w := newWorld(t, seed, k.pubs...)
-				w.loss, w.reorder, w.recv.late = 0.02, 0.05, true
+				w.loss, w.reorder, w.recv.Late = 0.02, 0.05, true
 				p := w.pubs[0]
 				for range 20 {
 					w.sel.SetTarget(Target{
-						Stream: int8(w.r.IntN(len(k.pubs))), Spatial: uint8(w.r.IntN(p.spatial)), Temporal: uint8(w.r.IntN(p.temporal)),
+						Stream: int8(w.r.IntN(len(k.pubs))), Spatial: uint8(w.r.IntN(p.Spatial)), Temporal: uint8(w.r.IntN(p.Temporal)),
 					})
 					w.run(20 + w.r.IntN(40))
 				}
 				w.finish(1 << 30)
-				made += len(w.recv.order)
-				waiting += len(w.recv.waiting)
+				made += len(w.recv.Order)
+				n, _ := w.recv.Waiting()
+				waiting += n
 				if t.Failed() {
 					t.Fatalf("seed %d", seed)
 				}

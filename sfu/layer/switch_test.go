@@ -6,25 +6,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/layer/layertest"
 )
 
 // TestLatency changes the target once and expects the switch in a given number of pictures: how many go by before the leg has what
 // it is to have. Key frames come on request, two pictures later at the earliest, or never.
 func TestLatency(t *testing.T) {
 	const never = -1
-	l3t3 := publisher{codec: rtp.AV1, spatial: 3, temporal: 3, descriptor: true}
-	kSVC := publisher{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, descriptor: true}
-	shift := publisher{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, shift: true, descriptor: true}
-	vp8 := publisher{codec: rtp.VP8, temporal: 3}
-	l1t3 := publisher{codec: rtp.AV1, temporal: 3, descriptor: true}
-	vp9 := publisher{codec: rtp.VP9, spatial: 3, temporal: 3}
-	vp9Flex := publisher{codec: rtp.VP9, spatial: 3, temporal: 3, flexible: true}
-	vp9Key := publisher{codec: rtp.VP9, spatial: 3, temporal: 3, kSVC: true, flexible: true}
-	simulcast := []publisher{vp8, vp8, vp8}
-	one := func(p publisher) []publisher { return []publisher{p} }
+	l3t3 := layertest.Publisher{Codec: rtp.AV1, Spatial: 3, Temporal: 3, Descriptor: true}
+	kSVC := layertest.Publisher{Codec: rtp.AV1, Spatial: 3, Temporal: 3, KSVC: true, Descriptor: true}
+	shift := layertest.Publisher{Codec: rtp.AV1, Spatial: 3, Temporal: 3, KSVC: true, Shift: true, Descriptor: true}
+	vp8 := layertest.Publisher{Codec: rtp.VP8, Temporal: 3}
+	l1t3 := layertest.Publisher{Codec: rtp.AV1, Temporal: 3, Descriptor: true}
+	vp9 := layertest.Publisher{Codec: rtp.VP9, Spatial: 3, Temporal: 3}
+	vp9Flex := layertest.Publisher{Codec: rtp.VP9, Spatial: 3, Temporal: 3, Flexible: true}
+	vp9Key := layertest.Publisher{Codec: rtp.VP9, Spatial: 3, Temporal: 3, KSVC: true, Flexible: true}
+	simulcast := []layertest.Publisher{vp8, vp8, vp8}
+	one := func(p layertest.Publisher) []layertest.Publisher { return []layertest.Publisher{p} }
 	tests := []struct {
 		name     string
-		pubs     []publisher
+		pubs     []layertest.Publisher
 		from, to Target
 		keys     bool // requests are answered
 		most     int  // pictures
@@ -70,9 +71,9 @@ func TestLatency(t *testing.T) {
 				for i := range 60 {
 					_, ok := w.sel.NeedsKey()
 					asked = asked || ok
-					before := len(w.recv.decoded)
+					before := len(w.recv.Decoded)
 					w.run(1)
-					if len(w.recv.decoded) == before {
+					if len(w.recv.Decoded) == before {
 						frozen++
 					} else {
 						frozen = 0
@@ -88,7 +89,7 @@ func TestLatency(t *testing.T) {
 					t.Errorf("seed %d: switched after %d pictures, want %d at most", seed, took, tt.most)
 				}
 				if asked != tt.asks {
-					t.Errorf("seed %d: asked for a key frame: %v", seed, asked)
+					t.Errorf("seed %d: asked for a key Frame: %v", seed, asked)
 				}
 				w.finish(0)
 			}
@@ -99,7 +100,7 @@ func TestLatency(t *testing.T) {
 // TestRefresh: an encoder refreshes the upper spatial layers without a key frame (appendix A.10.1.2), and a leg goes up there.
 func TestRefresh(t *testing.T) {
 	for _, k := range kinds {
-		if k.pubs[0].spatial < 2 || k.pubs[0].kSVC {
+		if k.pubs[0].Spatial < 2 || k.pubs[0].KSVC {
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {
@@ -115,7 +116,7 @@ func TestRefresh(t *testing.T) {
 					if got := w.sel.Current().Spatial; got != 0 {
 						t.Fatalf("seed %d: sends S%d before the refresh", seed, got)
 					}
-					w.pubs[0].refresh = true
+					w.pubs[0].Refresh = true
 					w.run(8)
 					if got, want := w.sel.Current(), (Target{0, 2, 2}); got != want {
 						t.Errorf("seed %d: sends %v after the refresh, want %v", seed, got, want)
@@ -130,13 +131,13 @@ func TestRefresh(t *testing.T) {
 // TestRefreshAtLowRate: where nothing says that the lower spatial layers may be had at a higher rate, going up to another spatial
 // layer gives no higher rate either.
 func TestRefreshAtLowRate(t *testing.T) {
-	w := newWorld(t, 1, publisher{codec: rtp.VP9, spatial: 3, temporal: 3, flexible: true, noUp: true})
+	w := newWorld(t, 1, layertest.Publisher{Codec: rtp.VP9, Spatial: 3, Temporal: 3, Flexible: true, NoUp: true})
 	w.answer = false
 	w.keyAsked[0] = true
 	w.sel.SetTarget(Target{0, 0, 0})
 	w.run(9)
 	w.sel.SetTarget(Target{0, 2, 2})
-	w.pubs[0].refresh = true
+	w.pubs[0].Refresh = true
 	w.run(8)
 	if got, want := w.sel.Current(), (Target{0, 2, 0}); got != want {
 		t.Errorf("sends %v, want %v", got, want)
@@ -150,7 +151,7 @@ func TestRefreshAtLowRate(t *testing.T) {
 
 // TestKSVCDownMeanwhile: until the key frame that a spatial down-switch needs, pictures are left out at once.
 func TestKSVCDownMeanwhile(t *testing.T) {
-	w := newWorld(t, 1, publisher{codec: rtp.AV1, spatial: 3, temporal: 3, kSVC: true, descriptor: true})
+	w := newWorld(t, 1, layertest.Publisher{Codec: rtp.AV1, Spatial: 3, Temporal: 3, KSVC: true, Descriptor: true})
 	w.sel.SetTarget(Target{0, 2, 2})
 	w.run(9)
 	w.answer = false
@@ -170,7 +171,7 @@ func TestKSVCDownMeanwhile(t *testing.T) {
 // TestLayerOff: the encoder stops and resumes its highest layer, and says so with its active decode targets.
 func TestLayerOff(t *testing.T) {
 	for _, k := range kinds {
-		if k.pubs[0].spatial < 2 || !k.pubs[0].descriptor {
+		if k.pubs[0].Spatial < 2 || !k.pubs[0].Descriptor {
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {
@@ -178,7 +179,7 @@ func TestLayerOff(t *testing.T) {
 			w.sel.SetTarget(Target{0, Top, Top})
 			var got []Target
 			for _, off := range []int{0, 1, 2, 0} {
-				w.pubs[0].off = off
+				w.pubs[0].Off = off
 				w.keyAsked[0] = true
 				w.run(30)
 				if s, ok := w.sel.NeedsKey(); ok {
@@ -190,8 +191,8 @@ func TestLayerOff(t *testing.T) {
 				t.Errorf("sent (-want +got):\n%s", diff)
 			}
 			w.finish(0)
-			w.recv.checkMarkers(func(int) bool { return false })
-			if n := len(w.frames) - len(w.recv.decoded); n > 0 && !k.pubs[0].kSVC {
+			w.recv.CheckMarkers(func(int) bool { return false })
+			if n := len(w.frames) - len(w.recv.Decoded); n > 0 && !k.pubs[0].KSVC {
 				t.Errorf("%d frames of the highest target withheld", n)
 			}
 		})
@@ -209,19 +210,19 @@ func TestRestart(t *testing.T) {
 				w.run(50)
 				begins := w.begins
 				for i, p := range w.pubs {
-					p.pid = (p.pid - by) & 0x7fff
-					p.number -= by
-					p.tl0 += 77
+					p.PID = (p.PID - by) & 0x7fff
+					p.Number -= by
+					p.TL0 += 77
 					w.keyAsked[i] = true
 				}
-				before, highest := len(w.recv.decoded), w.recv.highest
+				before, highest := len(w.recv.Decoded), w.recv.Highest
 				w.run(1)
-				if jump := w.recv.highest - highest; jump > 16 {
+				if jump := w.recv.Highest - highest; jump > 16 {
 					t.Errorf("by %d: numbers jump by %d", by, jump)
 				}
 				w.run(50)
 				w.finish(0)
-				if n := len(w.recv.decoded) - before; n < 25 {
+				if n := len(w.recv.Decoded) - before; n < 25 {
 					t.Errorf("by %d: %d frames after the restart", by, n)
 				}
 				if w.begins != begins {
@@ -235,23 +236,24 @@ func TestRestart(t *testing.T) {
 // TestLost: VP8 pictures that are lost for good, of a layer that the receiver does not get anyway, hold nothing up.
 func TestLost(t *testing.T) {
 	for _, temporal := range []uint8{0, 1} {
-		w := newWorld(t, 5, publisher{codec: rtp.VP8, temporal: 3})
+		w := newWorld(t, 5, layertest.Publisher{Codec: rtp.VP8, Temporal: 3})
 		w.sel.SetTarget(Target{0, 0, temporal})
 		p := w.pubs[0]
 		sent := 0
 		for i := range 400 {
-			for _, pk := range p.next(false) {
-				if pk.frame.tid == 2 && i%3 > 0 {
+			packets := p.Next(false)
+			for _, pk := range packets {
+				if pk.Frame.TID == 2 && i%3 > 0 {
 					continue // never comes
 				}
 				w.arrive(pk)
 			}
-			if p.lastOf[0][0].picture == i || temporal > 0 && i%2 == 0 {
+			if packets[0].Frame.TID == 0 || temporal > 0 && i%2 == 0 {
 				sent++
 			}
 		}
 		w.finish(0)
-		if got := len(w.recv.decoded); got != sent {
+		if got := len(w.recv.Decoded); got != sent {
 			t.Errorf("T%d: %d frames decoded, want %d", temporal, got, sent)
 		}
 	}

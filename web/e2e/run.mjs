@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
-const files = process.argv.length > 2 ? process.argv.slice(2) : ['meeting.test.mjs', 'codecs.test.mjs', 'layers.test.mjs',
+const files = process.argv.length > 2 ? process.argv.slice(2) : ['meeting.test.mjs', 'codecs.test.mjs', 'layers.test.mjs', 'svc.test.mjs',
   'handover.test.mjs', 'recording.test.mjs', 'impairment.test.mjs']
 
 const network = `

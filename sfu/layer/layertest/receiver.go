@@ -1,36 +1,36 @@
-package layer
+package layertest
 
 import (
-	"encoding/binary"
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
 )
 
-// gotPacket is what a receiver gets.
-type gotPacket struct {
-	ts      int // of the picture, and unlike those of another stream
-	marker  bool
-	payload []byte
-	dd      []byte
-	codec   rtp.Codec
+// Got is what a Receiver gets.
+type Got struct {
+	TS      int // of the picture, and unlike those of another stream
+	Marker  bool
+	Payload []byte
+	DD      []byte // nil without one
+	Codec   rtp.Codec
 }
 
-// receiver is a strict decoder. Of each frame it knows two things: what the encoder made it of, and what the bytes it got say. It
+// Receiver is a strict decoder. Of each frame it knows two things: what the encoder made it of, and what the bytes it got say. It
 // takes frames in the order they become complete, puts them in order by what the bytes say, as libwebrtc's reference finders do,
 // and notes whatever would make one stall or break.
-type receiver struct {
-	t      testing.TB
-	frames *[]*simFrame
+type Receiver struct {
+	Late    bool          // packets may come late
+	Decoded map[int]int64 // by UID: the number it had
+	Order   []int         // UIDs as they were handed to the decoder
+	Highest int64         // number
 
+	t       testing.TB
+	frames  *[]*Frame
 	parts   map[int]int // uid → packets
-	decoded map[int]int64
-	order   []int // uids as they were handed to the decoder
 	waiting []*arrived
-
-	ids     map[int64]int // frame id → uid: never another frame under the same id
-	highest int64
+	ids     map[int64]int // number → UID: never another frame under the same one
 	have    bool
 
 	structure *modelStructure
@@ -42,12 +42,11 @@ type receiver struct {
 	lastPID   int64
 	lastTL0   int64
 	markers   map[int][]bool
-	late      bool // packets may come late
-	unfit     []gotPacket
+	unfit     []Got
 }
 
 type arrived struct {
-	f     *simFrame
+	f     *Frame
 	id    int64
 	refs  []int64
 	diffs []int64 // VP9: of pictures
@@ -66,9 +65,10 @@ type arrived struct {
 
 type modelGOF struct{ start, last int64 }
 
-func newReceiver(t testing.TB, frames *[]*simFrame) *receiver {
-	return &receiver{
-		t: t, frames: frames, parts: map[int]int{}, decoded: map[int]int64{}, ids: map[int64]int{},
+// NewReceiver makes one for streams whose frames are in the list.
+func NewReceiver(t testing.TB, frames *[]*Frame) *Receiver {
+	return &Receiver{
+		t: t, frames: frames, parts: map[int]int{}, Decoded: map[int]int64{}, ids: map[int64]int{},
 		tl0: map[int64]*[3]int64{}, missing: map[int64]bool{}, gofMiss: map[int64]uint8{}, gofs: map[int64]*modelGOF{},
 		markers: map[int][]bool{}, lastPID: -1,
 	}
@@ -82,42 +82,41 @@ func nearest(to int64, v, bits int) int64 {
 	return to + d
 }
 
-// take takes a packet, in the order of arrival.
-func (r *receiver) take(g gotPacket) {
+// Take takes a packet, in the order of arrival.
+func (r *Receiver) Take(g Got) {
 	r.t.Helper()
-	r.markers[g.ts] = append(r.markers[g.ts], g.marker)
-	a := &arrived{codec: g.codec}
-	var body []byte
-	switch g.codec {
+	r.markers[g.TS] = append(r.markers[g.TS], g.Marker)
+	a := &arrived{codec: g.Codec}
+	switch g.Codec {
 	case rtp.VP8:
 		var d rtp.VP8Descriptor
-		d.Parse(g.payload)
-		body = g.payload[d.Len+1:]
-		a.tid, a.sync, a.key = d.TID, d.LayerSync, g.payload[d.Len]&1 == 0
+		d.Parse(g.Payload)
+		a.tid, a.sync, a.key = d.TID, d.LayerSync, g.Payload[d.Len]&1 == 0
 		a.pid, a.tl0 = int64(d.PictureID), int64(d.TL0PicIdx)
 	case rtp.VP9:
 		var d rtp.VP9Descriptor
-		d.Parse(g.payload)
-		body = g.payload[d.Len:]
+		d.Parse(g.Payload)
 		a.tid, a.key = d.TID, !d.InterPicture
 		a.flexible, a.interPic, a.interLay = d.Flexible, d.InterPicture, d.InterLayer
 		a.pid, a.tl0 = int64(d.PictureID), int64(d.TL0PicIdx)
 		for _, diff := range d.Differences[:d.NumDifferences] {
 			a.diffs = append(a.diffs, int64(diff))
 		}
-	case rtp.AV1:
-		body = g.payload[2:]
 	}
-	uid, n := int(binary.BigEndian.Uint32(body)), int(body[5])
+	uid, n, ok := unseal(g.Payload)
+	if !ok || uid >= len(*r.frames) {
+		r.t.Errorf("%d bytes of payload that no publisher made", len(g.Payload))
+		return
+	}
 	a.f = (*r.frames)[uid]
-	if g.dd != nil {
+	if g.DD != nil {
 		st := r.structure
-		if !r.describe(a, g.dd) {
-			if r.late { // it counts as missing, and is asked for again
+		if !r.describe(a, g.DD) {
+			if r.Late { // it counts as missing, and is asked for again
 				r.unfit = append(r.unfit, g)
 				return
 			}
-			r.t.Errorf("frame %d: descriptor %x does not fit the structure at hand", uid, g.dd)
+			r.t.Errorf("frame %d: descriptor %x does not fit the structure at hand", uid, g.DD)
 			return
 		}
 		if st != r.structure {
@@ -125,9 +124,9 @@ func (r *receiver) take(g gotPacket) {
 			r.unfit = nil
 			defer func() {
 				for _, g := range unfit {
-					m := r.markers[g.ts]
-					r.markers[g.ts] = m[:len(m)-1]
-					r.take(g)
+					m := r.markers[g.TS]
+					r.markers[g.TS] = m[:len(m)-1]
+					r.Take(g)
 				}
 			}()
 		}
@@ -142,7 +141,7 @@ func (r *receiver) take(g gotPacket) {
 		return
 	}
 	r.waiting = append(r.waiting, a)
-	if a.f.key && a.f.sid == 0 && r.old(a) {
+	if a.f.Key && a.f.SID == 0 && r.old(a) {
 		r.waiting = r.waiting[:len(r.waiting)-1]
 		return
 	}
@@ -159,18 +158,28 @@ func (r *receiver) take(g gotPacket) {
 	}
 }
 
+// Waiting returns how many frames are complete and cannot be decoded, and tells of the first.
+func (r *Receiver) Waiting() (n int, first string) {
+	if len(r.waiting) == 0 {
+		return 0, ""
+	}
+	a := r.waiting[0]
+	return len(r.waiting), fmt.Sprintf("frame %d (stream %d, picture %d, S%dT%d), number %d, refers to %v",
+		a.f.UID, a.f.Stream, a.f.Picture, a.f.SID, a.f.TID, a.id, a.refs)
+}
+
 // old says whether a key frame comes after a newer one: a receiver has no use for it.
-func (r *receiver) old(a *arrived) bool {
-	for uid := range r.decoded {
-		if f := (*r.frames)[uid]; f.key && f.stream == a.f.stream && f.picture > a.f.picture {
-			return r.late
+func (r *Receiver) old(a *arrived) bool {
+	for uid := range r.Decoded {
+		if f := (*r.frames)[uid]; f.Key && f.Stream == a.f.Stream && f.Picture > a.f.Picture {
+			return r.Late
 		}
 	}
 	return false
 }
 
 // ready hands a frame to the decoder if its references are known and there.
-func (r *receiver) ready(a *arrived) bool {
+func (r *Receiver) ready(a *arrived) bool {
 	r.t.Helper()
 	switch {
 	case a.described:
@@ -187,7 +196,7 @@ func (r *receiver) ready(a *arrived) bool {
 			return false
 		}
 		r.lastPID = max(r.lastPID, pid)
-		a.id = pid*8 + int64(a.f.sid)
+		a.id = pid*8 + int64(a.f.SID)
 		a.refs = nil
 		for _, diff := range a.diffs {
 			a.refs = append(a.refs, a.id-8*diff)
@@ -196,42 +205,42 @@ func (r *receiver) ready(a *arrived) bool {
 			a.refs = append(a.refs, a.id-1)
 		}
 	}
-	if uid, ok := r.ids[a.id]; ok && uid != a.f.uid {
-		r.t.Errorf("frame %d: has the number of frame %d", a.f.uid, uid)
+	if uid, ok := r.ids[a.id]; ok && uid != a.f.UID {
+		r.t.Errorf("frame %d: has the number of frame %d", a.f.UID, uid)
 	}
-	r.ids[a.id] = a.f.uid
+	r.ids[a.id] = a.f.UID
 	for _, ref := range a.refs {
 		uid, ok := r.ids[ref]
 		if !ok {
 			return false
 		}
-		if _, ok = r.decoded[uid]; !ok {
+		if _, ok = r.Decoded[uid]; !ok {
 			return false
 		}
 	}
 	// What the bytes say must be no less than the truth.
 	for _, ref := range a.f.refs {
-		if _, ok := r.decoded[ref]; !ok {
-			r.t.Errorf("frame %d (stream %d, picture %d, S%dT%d): decoded without frame %d (S%dT%d of picture %d), bytes name %v", a.f.uid, a.f.stream,
-				a.f.picture, a.f.sid, a.f.tid, ref, (*r.frames)[ref].sid, (*r.frames)[ref].tid, (*r.frames)[ref].picture, a.refs)
+		if _, ok := r.Decoded[ref]; !ok {
+			r.t.Errorf("frame %d (stream %d, picture %d, S%dT%d): decoded without frame %d (S%dT%d of picture %d), bytes name %v", a.f.UID, a.f.Stream,
+				a.f.Picture, a.f.SID, a.f.TID, ref, (*r.frames)[ref].SID, (*r.frames)[ref].TID, (*r.frames)[ref].Picture, a.refs)
 		}
 	}
-	if r.have && a.f.key && a.f.sid == 0 && a.id <= r.highest {
-		r.t.Errorf("frame %d: key frame with number %d after %d", a.f.uid, a.id, r.highest)
+	if r.have && a.f.Key && a.f.SID == 0 && a.id <= r.Highest {
+		r.t.Errorf("frame %d: key frame with number %d after %d", a.f.UID, a.id, r.Highest)
 	}
-	r.highest, r.have = max(r.highest, a.id), true
-	r.decoded[a.f.uid] = a.id
-	r.order = append(r.order, a.f.uid)
-	if a.f.key && a.f.sid == 0 && r.late { // what is older is given up
+	r.Highest, r.have = max(r.Highest, a.id), true
+	r.Decoded[a.f.UID] = a.id
+	r.Order = append(r.Order, a.f.UID)
+	if a.f.Key && a.f.SID == 0 && r.Late { // what is older is given up
 		for _, o := range r.waiting {
-			o.stale = o.f.stream != a.f.stream || o.f.picture < a.f.picture
+			o.stale = o.f.Stream != a.f.Stream || o.f.Picture < a.f.Picture
 		}
 	}
 	return true
 }
 
 // readyVP8 finds references the way libwebrtc does.
-func (r *receiver) readyVP8(a *arrived) bool {
+func (r *Receiver) readyVP8(a *arrived) bool {
 	pid := nearest(max(r.lastPID, 0), int(a.pid), 15)
 	tl0 := nearest(r.lastTL0, int(a.tl0), 8)
 	if r.lastPID < 0 {
@@ -288,20 +297,20 @@ func (r *receiver) readyVP8(a *arrived) bool {
 	return true
 }
 
-// readyGOF finds references by the picture group, for the one that the publisher uses.
-func (r *receiver) readyGOF(a *arrived, pid int64) bool {
+// readyGOF finds references by the picture group, for the one that publishers use.
+func (r *Receiver) readyGOF(a *arrived, pid int64) bool {
 	tl0 := nearest(r.lastTL0, int(a.tl0), 8)
 	if r.lastPID < 0 {
 		tl0 = a.tl0 + 1<<20
 	}
 	var g *modelGOF
 	switch {
-	case a.key && a.f.key && a.f.sid == 0:
+	case a.key && a.f.Key && a.f.SID == 0:
 		if r.gofs[tl0] != nil {
-			r.t.Errorf("frame %d: TL0PICIDX of a key frame that was used before", a.f.uid)
+			r.t.Errorf("frame %d: TL0PICIDX of a key frame that was used before", a.f.UID)
 		}
 		g = &modelGOF{start: pid, last: pid}
-	case a.tid == 0 && a.f.sid == 0 && r.gofs[tl0] == nil:
+	case a.tid == 0 && a.f.SID == 0 && r.gofs[tl0] == nil:
 		prev := r.gofs[tl0-1]
 		if prev == nil {
 			return false
@@ -326,7 +335,7 @@ func (r *receiver) readyGOF(a *arrived, pid int64) bool {
 	delete(r.gofMiss, pid)
 	place := (pid - g.start) % 4
 	if !a.key && picPattern[place] != a.tid {
-		r.t.Errorf("frame %d: picture id puts T%d in the place of T%d", a.f.uid, a.tid, picPattern[place])
+		r.t.Errorf("frame %d: picture id puts T%d in the place of T%d", a.f.UID, a.tid, picPattern[place])
 	}
 	diff := [4]int64{4, 1, 2, 1}[place]
 	for m, tid := range r.gofMiss {
@@ -355,7 +364,7 @@ type modelStructure struct {
 }
 
 // describe reads a dependency descriptor by the book (appendix A.8.2).
-func (r *receiver) describe(a *arrived, b []byte) bool {
+func (r *Receiver) describe(a *arrived, b []byte) bool {
 	at := 0
 	f := func(n int) int {
 		v := 0
@@ -473,24 +482,24 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 			r.t.Errorf("descriptor %x: padding is not zero", b)
 		}
 	}
-	if st.sid[i] != int(a.f.sid) || st.tid[i] != int(a.f.tid) {
-		if r.late {
+	if st.sid[i] != int(a.f.SID) || st.tid[i] != int(a.f.TID) {
+		if r.Late {
 			return false
 		}
-		r.t.Errorf("frame %d: said to be S%dT%d, is S%dT%d", a.f.uid, st.sid[i], st.tid[i], a.f.sid, a.f.tid)
+		r.t.Errorf("frame %d: said to be S%dT%d, is S%dT%d", a.f.UID, st.sid[i], st.tid[i], a.f.SID, a.f.TID)
 	}
 	if r.have {
-		a.id = nearest(r.highest, number, 16)
+		a.id = nearest(r.Highest, number, 16)
 	} else {
 		a.id = int64(number) + 1<<20
 	}
 	if flags[0] == 1 {
-		if a.id < r.keyID && r.late {
+		if a.id < r.keyID && r.Late {
 			a.stale = true
 			return true
 		}
 		if a.id < r.keyID || first == 0 {
-			r.t.Errorf("frame %d: structure of %d after that of %d", a.f.uid, a.id, r.keyID)
+			r.t.Errorf("frame %d: structure of %d after that of %d", a.f.UID, a.id, r.keyID)
 		}
 		r.structure, r.keyID = st, a.id
 	}
@@ -498,13 +507,13 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 	for d, v := range dti {
 		part = part || v != 0 && st.active>>d&1 == 1
 	}
-	if !part && !r.late {
-		r.t.Errorf("frame %d (S%dT%d): in none of the active decode targets %b, indications %v", a.f.uid, a.f.sid, a.f.tid, st.active, dti)
+	if !part && !r.Late {
+		r.t.Errorf("frame %d (S%dT%d): in none of the active decode targets %b, indications %v", a.f.UID, a.f.SID, a.f.TID, st.active, dti)
 	}
 	for d, c := range st.chain { // appendix A.6: what the active decode targets rest on is there
 		diff := int64(cdiffs[c])
-		if _, ok := r.ids[a.id-diff]; st.active>>d&1 == 1 && diff > 0 && !ok && !r.late {
-			r.t.Errorf("frame %d (S%dT%d): chain %d, of active decode target %d, is broken at %d", a.f.uid, a.f.sid, a.f.tid, c, d, a.id-diff)
+		if _, ok := r.ids[a.id-diff]; st.active>>d&1 == 1 && diff > 0 && !ok && !r.Late {
+			r.t.Errorf("frame %d (S%dT%d): chain %d, of active decode target %d, is broken at %d", a.f.UID, a.f.SID, a.f.TID, c, d, a.id-diff)
 		}
 	}
 	a.described, a.refs = true, nil
@@ -514,8 +523,8 @@ func (r *receiver) describe(a *arrived, b []byte) bool {
 	return true
 }
 
-// checkMarkers: every picture ends with the only marker in it.
-func (r *receiver) checkMarkers(partial func(ts int) bool) {
+// CheckMarkers: every picture ends with the only marker in it.
+func (r *Receiver) CheckMarkers(partial func(ts int) bool) {
 	r.t.Helper()
 	for ts, m := range r.markers {
 		if partial(ts) {
