@@ -31,6 +31,7 @@ type Info struct {
 	first   bool // the first frame of its picture, as far as is known
 	unknown bool // of a structure that has not been seen
 	blind   bool // what it refers to is not known
+	astray  bool // its number does not go on from the others', see reach
 	up      bool // VP9: U
 	sync    bool // VP8: Y
 

@@ -7,10 +7,12 @@ import (
 )
 
 const (
-	// reach is how far back frames are remembered and refer, in frame numbers. What comes later than that is too late.
+	// reach is how far back frames are remembered and refer, in frame numbers. What comes later than that is too late. What jumps
+	// further ahead without being a key frame is either left over from before the numbers began anew, and must not move the stream
+	// to where it would be too late for all that follows, or comes after so long a gap that only a key frame helps.
 	reach = 256
-	// restart is the longest way the numbers of a stream jump forward. At a key frame that jumps further, or back over what is
-	// remembered, they begin anew: an encoder was replaced.
+	// restart is the longest way that a key frame jumps forward in the same numbers. At one that jumps further, or back over what
+	// is remembered, they begin anew: an encoder was replaced.
 	restart = 2048
 	// base is the first unwrapped number: late frames may lie below the first that came.
 	base = 1 << 20
@@ -359,13 +361,12 @@ func (p *Parser) place(in *Info, number uint16, width uint8, fresh *structure) {
 	if width > 0 {
 		picture = unwrap(picture, number, width)
 		frame := picture*unit + spatial
-		far := frame > p.highest+restart*unit
 		switch {
 		case anew:
 		case in.Key:
-			anew = far || frame <= p.highest-reach
-		case far: // left over from before the numbers began anew, or the first after so long a gap that only a key frame helps
-			in.unknown, in.blind, in.begin = true, true, 0
+			anew = frame > p.highest+restart*unit || frame <= p.highest-reach
+		case frame > p.highest+reach:
+			in.unknown, in.blind, in.astray, in.begin = true, true, true, 0
 			in.frame = p.highest - reach
 			return
 		}

@@ -6,6 +6,10 @@ import "math/bits"
 // switching points offer one every few frames.
 const patience = 120
 
+// maxAstray is how many packets in a row may have numbers from elsewhere before the stream is taken to have gone there. A frame of
+// before a restart that comes late has hardly more.
+const maxAstray = 16
+
 // publisherMarker as the highest spatial layer of a Stamp: the marker stays as it is.
 const publisherMarker = 0xff
 
@@ -19,7 +23,8 @@ type Selector struct {
 	target Target
 
 	on      bool // something is being sent
-	lost    bool // the stream began anew and its key frame was missed
+	lost    bool // the stream began anew, or went on after a long gap, and its key frame was missed
+	astray  uint8
 	resumed bool // another node was in the middle of it, see State
 	stream  int8
 	source  source
@@ -144,6 +149,12 @@ func (s *Selector) Select(stream int, in *Info) (Verdict, Stamp) {
 		s.begin(stream, in)
 		return Send, s.now.stamp
 	}
+	if in.astray {
+		s.astray = min(s.astray+1, maxAstray)
+		s.lost = s.astray == maxAstray
+		return Drop, Stamp{}
+	}
+	s.lost, s.astray = false, 0
 	if in.frame <= s.highest {
 		return s.late(in)
 	}
@@ -164,7 +175,7 @@ func (s *Selector) Select(stream int, in *Info) (Verdict, Stamp) {
 
 // begin starts with a key frame of a stream. The receiver's numbers go on from what it has got.
 func (s *Selector) begin(stream int, in *Info) {
-	s.on, s.lost, s.stream, s.source, s.epoch = true, false, int8(stream), in.source, in.epoch
+	s.on, s.lost, s.astray, s.stream, s.source, s.epoch = true, false, 0, int8(stream), in.source, in.epoch
 	s.highest, s.begun, s.before = in.frame, in.frame, choice{}
 	s.seen, s.sent = window{1}, window{1}
 	s.top = Layers{Spatial: in.Spatial, Temporal: in.Temporal}

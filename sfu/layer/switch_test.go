@@ -233,6 +233,78 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestStray: a packet of before a restart comes after it, with a number that lies ahead. Nothing stands still for it, and no key frame
+// is asked for.
+func TestStray(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			for _, by := range []uint16{300, 1000, 1500, 5000} {
+				w := newWorld(t, uint64(by), k.pubs...)
+				w.recv.Late = true
+				w.sel.SetTarget(Target{0, Top, Top})
+				w.run(50)
+				p := w.pubs[0]
+				old := p.Next(false) // under way
+				p.PID, p.Number = (p.PID-by)&0x7fff, p.Number-by
+				w.keyAsked[0] = true
+				w.run(2)
+				w.answer = false
+				before := len(w.recv.Decoded)
+				for _, pk := range old {
+					w.arrive(pk)
+				}
+				asked := false
+				for range 40 {
+					w.run(1)
+					_, ok := w.sel.NeedsKey()
+					asked = asked || ok
+				}
+				if n := len(w.recv.Decoded) - before; n < 40 || asked {
+					t.Errorf("by %d: %d frames decoded in 40 pictures after a stray one; a key frame asked for: %v", by, n, asked)
+				}
+			}
+		})
+	}
+}
+
+// TestGap: nothing comes for longer than can be mended. A key frame is asked for at once, and the stream goes on with it.
+func TestGap(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			for _, gap := range []int{300, 700, 3000} {
+				w := newWorld(t, uint64(gap), k.pubs...)
+				w.sel.SetTarget(Target{0, Top, Top})
+				w.run(50)
+				for _, p := range w.pubs {
+					for range gap {
+						p.Next(false)
+					}
+				}
+				w.answer = false
+				asked := -1
+				for i := range 20 {
+					w.run(1)
+					if _, ok := w.sel.NeedsKey(); ok && asked < 0 {
+						asked = i
+					}
+				}
+				if asked < 0 {
+					t.Errorf("gap of %d pictures: no key frame asked for", gap)
+				}
+				w.answer = true
+				before := len(w.recv.Decoded)
+				w.run(40)
+				if n := len(w.recv.Decoded) - before; n < 35 {
+					t.Errorf("gap of %d pictures: %d frames decoded in the 40 pictures behind it", gap, n)
+				}
+				if s, ok := w.sel.NeedsKey(); ok {
+					t.Errorf("gap of %d pictures: still asks for a key frame of stream %d", gap, s)
+				}
+			}
+		})
+	}
+}
+
 // TestLost: VP8 pictures that are lost for good, of a layer that the receiver does not get anyway, hold nothing up.
 func TestLost(t *testing.T) {
 	for _, temporal := range []uint8{0, 1} {

@@ -303,8 +303,9 @@ func (p *Publisher) vp9(f *Frame, i, n int) []byte {
 			ss |= 0x08
 		}
 		b = append(b, ss)
-		for range p.Spatial {
-			b = append(b, 1, 0, 1, 0)
+		for s := range p.Spatial {
+			b = binary.BigEndian.AppendUint16(b, uint16(p.width(s)))
+			b = binary.BigEndian.AppendUint16(b, uint16(p.height(s)))
 		}
 		if !p.Flexible {
 			b = append(b, 4, 0x14, 4, 0x54, 1, 0x34, 2, 0x54, 1) // N_G, then T, U, R and P_DIFF of each
@@ -312,6 +313,10 @@ func (p *Publisher) vp9(f *Frame, i, n int) []byte {
 	}
 	return b
 }
+
+// width and height are the size of a spatial layer's pictures: those of each simulcast stream, and of each layer, are twice as wide.
+func (p *Publisher) width(sid int) int  { return 320 << (p.Stream + sid) }
+func (p *Publisher) height(sid int) int { return 180 << (p.Stream + sid) }
 
 // idLen is the length of what says which packet it is: the frame, its place and how many there are.
 const idLen = 4 + 1 + 1
@@ -516,7 +521,7 @@ func (p *Publisher) structure(w *bitWriter) {
 	}
 	w.flag(true)
 	for s := range p.Spatial {
-		w.put(320<<s-1, 16)
-		w.put(180<<s-1, 16)
+		w.put(p.width(s)-1, 16)
+		w.put(p.height(s)-1, 16)
 	}
 }
