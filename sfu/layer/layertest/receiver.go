@@ -25,6 +25,7 @@ type Receiver struct {
 	Decoded map[int]int64 // by UID: the number it had
 	Order   []int         // UIDs as they were handed to the decoder
 	Highest int64         // number
+	GivenUp int           // frames that were complete and waited in vain: a newer key frame came
 
 	t       testing.TB
 	frames  *[]*Frame
@@ -150,7 +151,9 @@ func (r *Receiver) Take(g Got) {
 		for i, a := range r.waiting {
 			if r.ready(a) {
 				r.waiting = slices.Delete(r.waiting, i, i+1)
+				n := len(r.waiting)
 				r.waiting = slices.DeleteFunc(r.waiting, func(a *arrived) bool { return a.stale })
+				r.GivenUp += n - len(r.waiting)
 				again = true
 				break
 			}
