@@ -95,11 +95,11 @@ function judge(name, steps, seen, draws) {
   assert.ok(changes.length <= steps.length + 4, `${name}: pictures change their size ${changes.length} times in ${steps.length} steps: ${changes}`)
   for (let i = 1; i < frames.length; i++) {
     const ahead = (frames[i].ts - frames[i - 1].ts) | 0
-    assert.ok(ahead > 0 || frames[i].n === frames[i - 1].n, `${name}: the timestamp of picture ${i} goes back by ${-ahead}`)
+    assert.ok(ahead > 0 || frames[i].n === frames[i - 1].n, `${name}: the timestamp of picture ${i} goes back by ${-ahead}: ${JSON.stringify(frames.slice(i - 2, i + 2))}`)
   }
-  for (let i = 4; i < stats.length; i++) {
-    const grown = stats[i].framesDecoded - stats[i - 4].framesDecoded
-    assert.ok(grown > 0, `${name}: nothing is decoded in the second from ${stats[i - 4].at}`)
+  for (const s of stats) {
+    const later = stats.find((x) => x.at >= s.at + 1500)
+    assert.ok(!later || later.framesDecoded > s.framesDecoded, `${name}: nothing is decoded from ${s.at} to ${later?.at}`)
   }
   const [a, b] = [stats[0], stats.at(-1)]
   const grown = Object.fromEntries(Object.keys(a).map((k) => [k, b[k] - a[k]]))
