@@ -277,6 +277,7 @@ type section struct {
 	later  bool         // receiving: pub came after the outstanding offer, whose answer does not speak of it
 
 	slot   bool // sending
+	pair   int  // one slot of sound and one of pictures have the same, and are of one MediaStream
 	shows  *publication
 	rests  bool               // nothing is sent: who is shown does not speak
 	restN  uint64             // grows with each time
@@ -450,8 +451,14 @@ func (l newLegs) open(e *endpoint) {
 
 // newSlots makes n more slots, as far as sections go. They are in the next offer.
 func (e *endpoint) newSlots(k Kind, n int) (legs newLegs) {
-	for range min(n, maxSections-len(e.sections)) {
-		s := &section{mid: strconv.Itoa(len(e.sections)), kind: k, slot: true, ssrc: e.newSSRC()}
+	pair := 0
+	for _, s := range e.sections {
+		if s.slot && s.kind == k {
+			pair++
+		}
+	}
+	for i := range min(n, maxSections-len(e.sections)) {
+		s := &section{mid: strconv.Itoa(len(e.sections)), kind: k, slot: true, pair: pair + i, ssrc: e.newSSRC()}
 		if k == Video {
 			s.rtx = e.newSSRC()
 		}
@@ -464,10 +471,27 @@ func (e *endpoint) newSlots(k Kind, n int) (legs newLegs) {
 	return legs
 }
 
-// freeSlot finds a slot for p. more says that more slots would help: all that the client takes are in use. They do not where it
+// mates are the sources that belong together: browsers play what is in one MediaStream in step.
+var mates = map[Source]Source{Microphone: Camera, Camera: Microphone, Screen: ScreenAudio, ScreenAudio: Screen}
+
+// suits says how well s would do for p by what its pair shows: what belongs to p best, something else of all things worst.
+func (e *endpoint) suits(s *section, p *publication) int {
+	for _, o := range e.sections {
+		if !o.slot || o.kind == s.kind || o.pair != s.pair || o.shows == nil {
+			continue
+		}
+		if o.shows.owner == p.owner && o.shows.source == mates[p.source] {
+			return 2
+		}
+		return 0
+	}
+	return 1
+}
+
+// freeSlot finds the best slot for p. more says that more slots would help: all that the client takes are in use. They do not where it
 // takes none, or where one is free and does not take p's codec.
 func (e *endpoint) freeSlot(p *publication) (fits *section, more bool) {
-	refused, usable, free := false, false, false
+	refused, usable, free, best := false, false, false, -1
 	for _, s := range e.sections {
 		if !s.slot || s.kind != p.source.Kind() || !s.agreed {
 			continue
@@ -480,12 +504,15 @@ func (e *endpoint) freeSlot(p *publication) (fits *section, more bool) {
 		if s.shows != nil {
 			continue
 		}
-		if s.takes(p.media.Codec()) {
-			return s, false
-		}
 		free = true
+		if !s.takes(p.media.Codec()) {
+			continue
+		}
+		if n := e.suits(s, p); n > best {
+			fits, best = s, n
+		}
 	}
-	return nil, !free && (usable || !refused)
+	return fits, !free && (usable || !refused)
 }
 
 // takes says whether the client takes c in the slot.

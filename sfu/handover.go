@@ -512,12 +512,15 @@ func (c *conference) restoreSections(es *endpointState, tracks map[*publication]
 	}
 	sections := make([]*section, 0, len(es.Sections))
 	homes := make([]*section, len(e.own))
+	var pairs [Video + 1]int
 	for _, x := range es.Sections {
 		if x.Kind != Audio && x.Kind != Video {
 			return ErrState
 		}
 		sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed, later: x.Later, slot: x.Slot}
 		if x.Slot {
+			sec.pair = pairs[x.Kind]
+			pairs[x.Kind]++
 			if p := c.publications[x.Shows]; p != nil {
 				if p.media == nil {
 					return ErrState

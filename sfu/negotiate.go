@@ -2,6 +2,7 @@ package sfu
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
@@ -46,7 +47,7 @@ func (s *section) describe(e *endpoint) Section {
 		d.Codecs, d.Extensions = videoCodecs, videoExtensions
 	}
 	if s.slot {
-		d.Direction, d.SSRC, d.RTXSSRC, d.CNAME, d.StreamID = SendOnly, s.ssrc, s.rtx, e.peer.CNAME(), "slot-"+s.mid
+		d.Direction, d.SSRC, d.RTXSSRC, d.CNAME, d.StreamID = SendOnly, s.ssrc, s.rtx, e.peer.CNAME(), "slots-"+strconv.Itoa(s.pair)
 		return d
 	}
 	if s.kind == Video {

@@ -14,6 +14,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/sfu/forward"
+	"github.com/sotto-edge/sotto/sfu/rtcp"
 	"github.com/sotto-edge/sotto/sfu/transport"
 	"github.com/sotto-edge/sotto/sfu/transport/handshake"
 )
@@ -47,7 +48,7 @@ type shard struct {
 func (s *shard) open(cands []transport.Candidate, cert tls.Certificate) error {
 	cfg := &s.node.cfg
 	s.pool = pktbuf.NewPool(cfg.Buffers)
-	s.router = forward.New(forward.Config{Observer: s, Pool: s.pool})
+	s.router = forward.New(forward.Config{Observer: s, Pool: s.pool, Epoch: rtcp.NTP(s.node.epoch)})
 	var err error
 	if s.dtls, err = handshake.NewPool(handshake.Config{Post: s.reply, Certificate: cert}); err != nil {
 		return err

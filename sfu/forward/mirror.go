@@ -93,11 +93,11 @@ func (m *Mirror) packet(l *Layer, b []byte, ext int64, late bool) {
 // report sends the publisher's clock down, if it is known.
 func (m *Mirror) report(l *Layer) {
 	rc := &l.reception
-	if !l.bound || !rc.HasReport {
+	if !l.bound || !rc.HasReport || !l.peer.clock.known {
 		return
 	}
 	if p := m.down.parcel(parcelReport, m); p != nil {
-		p.layer, p.ssrc, p.ntp, p.rtp, p.ext = uint8(l.index), l.ssrc, rc.SenderNTP, rc.SenderRTP, rc.SenderAt
+		p.layer, p.ssrc, p.ntp, p.rtp, p.ext = uint8(l.index), l.ssrc, rc.SenderNTP+l.peer.clock.offset, rc.SenderRTP, rc.SenderAt
 		m.down.ring.Push()
 		m.down.Counters.Messages++
 	}
@@ -170,6 +170,7 @@ func (m *Mirror) take(r *Router, p *parcel, now int64) {
 	case parcelReport:
 		l.bind(p.ssrc)
 		l.reception.SenderReport(p.ntp, p.rtp, p.ext)
+		l.peer.clock.known = true // the times are by ours already
 	case parcelStopped:
 		if l.bound && l.ssrc == p.ssrc {
 			l.stop(now)

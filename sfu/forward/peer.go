@@ -26,6 +26,7 @@ type Peer struct {
 	localSSRC uint32 // sender of our feedback
 	cname     string // of our SSRCs, all of them
 	rtt       int64  // last measured, 0: unknown
+	clock     clock  // of what it publishes
 
 	transportSeq uint16             // transport-wide sequence number of what we send to it
 	twcc         *rtcp.TWCCRecorder // made with the first packet: most peers only receive

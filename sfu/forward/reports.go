@@ -58,6 +58,7 @@ func (p *Peer) onSenderReport(pkt rtcp.Packet, now int64) {
 	}
 	if l := p.layer(sr.SSRC); l != nil {
 		l.reception.SenderReport(sr.NTP, sr.RTPTime, now)
+		p.clock.compare(sr.NTP, p.router.epoch+ntpOf(now))
 		for _, m := range l.track.mirrors {
 			m.report(l)
 		}
@@ -286,18 +287,18 @@ func (p *Peer) sendReports(now int64) {
 	r.scratch = b[:0]
 }
 
-// clockNow returns the publisher's NTP time and the leg's timestamp of this moment, by the publisher's last sender report:
-// receivers align sound and picture of one publisher by its own clock.
+// clockNow returns the NTP time and the leg's timestamp of this moment, by the publisher's last sender report: receivers align sound
+// and picture of one publisher by it.
 func (l *Leg) clockNow(now int64) (ntp uint64, ts uint32, ok bool) {
 	if l.num.layer == nil || !l.shows(l.num.layer) || l.packets == 0 {
 		return 0, 0, false
 	}
-	rc := &l.num.layer.reception
-	if !rc.HasReport {
+	rc, c := &l.num.layer.reception, &l.num.layer.peer.clock
+	if !rc.HasReport || !c.known {
 		return 0, 0, false
 	}
 	gap := now - rc.SenderAt
-	ntp = rc.SenderNTP + uint64(gap/second)<<32 + uint64(gap%second)<<32/uint64(second)
+	ntp = rc.SenderNTP + c.offset + ntpOf(gap)
 	ts = rc.SenderRTP + uint32(gap*l.clock/second) + l.num.ts
 	return ntp, ts, true
 }

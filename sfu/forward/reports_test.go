@@ -8,6 +8,7 @@ import (
 	pionrtcp "github.com/pion/rtcp"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/forward"
 )
 
 // However many receivers ask, and in whatever way, a publisher is asked for one key frame in 500 ms; one more asks for all who
@@ -168,6 +169,75 @@ func TestTransportFeedback(t *testing.T) {
 	}
 }
 
+// since is an NTP time of the rig's node in nanoseconds of its packet clock.
+func since(ntp uint64) int64 { return int64(ntp>>32)*sec + int64(ntp&math.MaxUint32)*sec>>32 }
+
+// Publishers' clocks differ; receivers are told all times by the node's. Sound and picture of one publisher are moved alike, so that
+// what belongs together stays together, even when a report is late.
+func TestOneClock(t *testing.T) {
+	r := newRig(t)
+	c := r.join(9, ours)
+	type stream struct {
+		s     *source
+		clock int64
+		ntp   uint64 // its publisher's clock at the packet clock's zero
+		first uint32 // timestamp of the leg's first packet
+	}
+	streams := map[uint32]*stream{}
+	at := r.now
+	for i, ntp := range []uint64{0xe0000000_00000000, 0xe0000abc_80000000} {
+		a := r.join(i+1, theirs)
+		tv, sv := a.video("1", uint32(100+i), 0)
+		ta, sa := a.audio("2", uint32(200+i))
+		for k, x := range []struct {
+			t     *forward.Track
+			s     *source
+			kind  rtp.Kind
+			codec forward.CodecMap
+			clock int64
+		}{{tv, sv, rtp.KindVideo, vp8, 90000}, {ta, sa, rtp.KindAudio, opus, 48000}} {
+			n := uint32(1 + 2*i + k)
+			c.slot(n, x.kind, x.codec).Bind(x.t, r.now)
+			x.s.push(key("picture"))
+			streams[1000+n] = &stream{s: x.s, clock: x.clock, ntp: ntp, first: c.take()[0].Timestamp}
+		}
+	}
+	for i := range 5 { // each second; the reports on sound are under way for 40 ms more
+		for _, x := range streams {
+			went := r.now - at
+			sr := &pionrtcp.SenderReport{
+				SSRC: x.s.ssrc, NTPTime: x.ntp + uint64(went)<<32/uint64(sec), RTPTime: x.s.ts + uint32(went*x.clock/sec),
+			}
+			if i > 0 && x.clock == 48000 {
+				r.run(40 * ms)
+			}
+			x.s.c.report(sr)
+		}
+		r.run(1 * sec)
+	}
+	for range 3 {
+		reports[*pionrtcp.SenderReport](c)
+		r.run(1 * sec)
+		offsets := map[*client]int64{}
+		srs := reports[*pionrtcp.SenderReport](c)
+		if len(srs) != 4 {
+			t.Fatalf("%d reports in a second", len(srs))
+		}
+		for _, sr := range srs {
+			x := streams[sr.SSRC]
+			// By how much the node's clock is ahead of what the stream's own time says.
+			off := since(sr.NTPTime) - at - int64(sr.RTPTime-x.first)*sec/x.clock
+			if other, ok := offsets[x.s.c]; ok && (off-other > ms/10 || other-off > ms/10) {
+				t.Errorf("sound and picture are %d ns apart", off-other)
+			}
+			offsets[x.s.c] = off
+			if off < -50*ms || off > 50*ms {
+				t.Errorf("stream %d is %d ns off the node's clock", sr.SSRC, off)
+			}
+		}
+	}
+}
+
 func TestSenderReports(t *testing.T) {
 	r := newRig(t)
 	a, c := r.join(1, theirs), r.join(2, ours)
@@ -189,9 +259,9 @@ func TestSenderReports(t *testing.T) {
 		t.Fatalf("%d reports in ten seconds", len(srs))
 	}
 	for _, sr := range srs {
-		// The leg's clock is the publisher's, moved.
+		// The leg's clock is the publisher's, moved; NTP times are by the node's clock.
 		ticks := int64(sr.RTPTime-first.Timestamp) - 500
-		ns := int64((sr.NTPTime-ntp)>>32)*sec + int64((sr.NTPTime-ntp)&math.MaxUint32)*sec>>32
+		ns := since(sr.NTPTime) - at
 		if d := ticks - ns*90000/sec; d < -1 || d > 1 || sr.SSRC != 1001 || sr.PacketCount != 1 || sr.OctetCount != 10 {
 			t.Errorf("%d ticks off: %+v", d, sr)
 		}

@@ -57,6 +57,8 @@ type Config struct {
 	Pool *pktbuf.Pool
 	// MaxHistory is the number of packets kept of one stream for repair, a power of two. 0 means 1024.
 	MaxHistory int
+	// Epoch is the NTP time at which the packet clock was zero.
+	Epoch uint64
 }
 
 // Counters of a Router: monotonic, written by the shard's thread.
@@ -96,6 +98,7 @@ type Router struct {
 	obs        Observer
 	pool       *pktbuf.Pool
 	maxHistory int
+	epoch      uint64 // NTP time at which the packet clock was zero
 
 	peers  map[*Peer]struct{}
 	dirty  []*Layer // layers with packets that wait to be forwarded
@@ -128,6 +131,7 @@ func New(cfg Config) *Router {
 		obs:        cfg.Observer,
 		pool:       cfg.Pool,
 		maxHistory: cfg.MaxHistory,
+		epoch:      cfg.Epoch,
 		heldTo:     math.MaxInt64,
 		peers:      make(map[*Peer]struct{}),
 		scratch:    make([]byte, 0, 2048),

@@ -1,6 +1,17 @@
 package rtcp
 
-import "math/bits"
+import (
+	"math/bits"
+	"time"
+)
+
+// ntpEra is the start of NTP's time (RFC 3550 §4): 1900, in seconds before 1970.
+const ntpEra = 2208988800
+
+// NTP returns a time as NTP counts, in 2^-32 s since 1900, modulo 2^64.
+func NTP(t time.Time) uint64 {
+	return uint64(t.Unix()+ntpEra)<<32 + uint64(t.Nanosecond())<<32/uint64(second)
+}
 
 // NTPMiddle returns the middle 32 bits of an NTP time, in 1/65536 s, by which report blocks name a sender report (RFC 3550
 // §6.4.1).
