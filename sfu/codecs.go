@@ -11,6 +11,9 @@ var (
 	videoFeedback = []string{"nack", "nack pli", "ccm fir", "transport-cc"}
 
 	opus = Codec{PayloadType: 111, Name: "opus", ClockRate: 48000, Channels: 2, FMTP: "minptime=10;useinbandfec=1", Feedback: []string{"transport-cc"}}
+	// What was said is said again in the next packet, or the next two. Before Opus: Chromium sends what comes first. Where it is not
+	// needed, the node takes it off again (sfu/forward).
+	red  = Codec{PayloadType: 63, Name: "red", ClockRate: 48000, Channels: 2, FMTP: "111/111", Feedback: []string{"transport-cc"}}
 	vp8  = Codec{PayloadType: 96, Name: "VP8", ClockRate: 90000, RTX: 97, Feedback: videoFeedback}
 	vp9  = Codec{PayloadType: 98, Name: "VP9", ClockRate: 90000, FMTP: "profile-id=0", RTX: 99, Feedback: videoFeedback}
 	h264 = Codec{
@@ -19,7 +22,7 @@ var (
 	}
 	av1 = Codec{PayloadType: 45, Name: "AV1", ClockRate: 90000, FMTP: "level-idx=5;profile=0;tier=0", RTX: 46, Feedback: videoFeedback}
 
-	audioCodecs = []Codec{opus}
+	audioCodecs = []Codec{red, opus}
 	videoCodecs = []Codec{vp8, vp9, h264, av1}
 )
 
@@ -56,10 +59,14 @@ var (
 var simulcastRIDs = []string{"q", "h", "f"}
 
 // publishCodecs returns the codecs to offer a publisher: the one it prefers, then the one that every browser has.
-func publishCodecs(k Kind, preferred string) ([]Codec, error) {
-	if k == Audio {
-		if preferred != "" && !strings.EqualFold(preferred, opus.Name) {
+func publishCodecs(p *Publish) ([]Codec, error) {
+	preferred := p.Codec
+	if p.Source.Kind() == Audio {
+		switch {
+		case preferred != "" && !strings.EqualFold(preferred, opus.Name):
 			return nil, ErrUnsupportedCodec
+		case p.Encrypted:
+			return []Codec{opus}, nil
 		}
 		return audioCodecs, nil
 	}

@@ -138,7 +138,7 @@ func TestSlotsRefused(t *testing.T) {
 	}
 	c.answer(1, func(a *sfu.Answer) {
 		for i := range a.Sections {
-			if len(a.Sections[i].Codecs) > 1 {
+			if len(a.Sections[i].Codecs) > 2 {
 				a.Sections[i].Codecs = a.Sections[i].Codecs[2:3]
 			}
 		}

@@ -354,7 +354,7 @@ func (e *endpoint) publish(p Publish) (TrackID, error) {
 	if len(e.own) >= maxPublications {
 		return "", ErrTooMany
 	}
-	codecs, err := publishCodecs(kind, p.Codec)
+	codecs, err := publishCodecs(&p)
 	if err != nil {
 		return "", err
 	}

@@ -18,6 +18,24 @@ var (
 	music  = sfu.Publish{Source: sfu.ScreenAudio}
 )
 
+// Sound is asked for with redundancy first, and taken without. Where the node must not open it, it is asked for plain.
+func TestRedundancyOffered(t *testing.T) {
+	names := func(s *sfu.Section) (out []string) {
+		for _, c := range s.Codecs {
+			out = append(out, fmt.Sprint(c.PayloadType, " ", c.Name, " ", c.FMTP))
+		}
+		return out
+	}
+	f := start(t)
+	o := f.join("a", mic, sfu.Publish{Source: sfu.ScreenAudio, Encrypted: true}).offer(1)
+	plain := "111 opus minptime=10;useinbandfec=1"
+	for i, want := range [][]string{{"63 red 111/111", plain}, {plain}, {"63 red 111/111", plain}} {
+		if d := cmp.Diff(want, names(&o.Sections[i])); d != "" {
+			t.Errorf("section %d: %s", i, d)
+		}
+	}
+}
+
 func TestFirstOffer(t *testing.T) {
 	f := start(t)
 	a := f.join("a", mic, camera)

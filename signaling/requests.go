@@ -369,13 +369,23 @@ func (sess *Session) settle(o *sfu.Offer, a *sfu.Answer) {
 		if t == nil || a.Sections[i].Rejected || len(a.Sections[i].Codecs) == 0 {
 			continue
 		}
-		codec, simulcast := strings.ToLower(a.Sections[i].Codecs[0].Name), len(a.Sections[i].RIDs) > 1
+		codec, simulcast := firstCodec(a.Sections[i].Codecs), len(a.Sections[i].RIDs) > 1
 		changed = changed || codec != t.Codec || simulcast != t.Simulcast
 		t.Codec, t.Simulcast = codec, simulcast
 	}
 	if changed {
 		sess.room.report(nil, &wire.Updated{Participant: sess.describe()})
 	}
+}
+
+// firstCodec names what is sent, which may be wrapped into redundancy.
+func firstCodec(list []sfu.Codec) string {
+	for _, c := range list {
+		if name := strings.ToLower(c.Name); name != "red" {
+			return name
+		}
+	}
+	return codecs[sfu.Audio][0]
 }
 
 func (sess *Session) mute(ctx context.Context, r *wire.Mute) (wire.Reply, *wire.Error) {

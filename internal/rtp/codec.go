@@ -24,7 +24,7 @@ func (k Kind) String() string {
 }
 
 // Codec is a codec whose payloads the appliance can look into as far as forwarding needs.
-// Everything else, RTX and RED included, is Unknown.
+// Everything else, RTX included, is Unknown.
 type Codec uint8
 
 // Codecs.
@@ -35,6 +35,7 @@ const (
 	VP9           // RFC 9628
 	H264          // RFC 6184
 	AV1           // https://aomediacodec.github.io/av1-rtp-spec/
+	RED           // RFC 2198: a sound, and again what came before it
 	codecCount
 )
 
@@ -51,6 +52,8 @@ func (c Codec) String() string {
 		return "H264"
 	case AV1:
 		return "AV1"
+	case RED:
+		return "red"
 	}
 	return "unknown"
 }
@@ -73,7 +76,7 @@ func ParseCodec(mime string) Codec {
 // Kind returns what the codec carries.
 func (c Codec) Kind() Kind {
 	switch c {
-	case Opus:
+	case Opus, RED:
 		return KindAudio
 	case VP8, VP9, H264, AV1:
 		return KindVideo
@@ -97,7 +100,7 @@ func (c Codec) ClockRate() uint32 {
 // stays in clear under end-to-end encryption.
 func KeyFrame(c Codec, payload []byte) bool {
 	switch c {
-	case Opus:
+	case Opus, RED:
 		return len(payload) > 0
 	case VP8:
 		return keyFrameVP8(payload)

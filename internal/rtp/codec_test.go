@@ -24,8 +24,9 @@ func TestParseCodec(t *testing.T) {
 		{"unknown", Unknown},
 		{"unknown/unknown", Unknown},
 		{"video/rtx", Unknown},
-		{"audio/red", Unknown},
-		{"red", Unknown},
+		{"audio/red", RED},
+		{"red", RED},
+		{"video/red", Unknown},
 		{"audio/VP8", Unknown},
 		{"video/opus", Unknown},
 		{"/VP8", Unknown},
@@ -53,6 +54,7 @@ func TestCodecProperties(t *testing.T) {
 		{VP9, "VP9", KindVideo, "video", 90000},
 		{H264, "H264", KindVideo, "video", 90000},
 		{AV1, "AV1", KindVideo, "video", 90000},
+		{RED, "red", KindAudio, "audio", 48000},
 		{200, "unknown", KindUnknown, "unknown", 0},
 	} {
 		c := tt.codec

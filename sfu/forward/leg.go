@@ -62,6 +62,7 @@ type Leg struct {
 	jitter          uint32
 	resends         uint32 // packets sent once more because they were asked for
 	keyRequests     uint32 // of the receiver
+	lossyUntil      int64  // while it counts as losing so much that redundancy is worth its bytes
 }
 
 type resent struct {
@@ -264,7 +265,7 @@ func (l *Leg) start(from *Layer, p *packet, stamp layer.Stamp, now int64) {
 // send sends p under the leg's next number.
 func (l *Leg) send(p *packet, stamp layer.Stamp, now int64) {
 	r := l.peer.router
-	m, ok := l.codec(p.codec)
+	m, payload, ok := l.suit(p, now)
 	if !ok {
 		r.Counters.UnknownPayload++
 		return
@@ -279,7 +280,6 @@ func (l *Leg) send(p *packet, stamp layer.Stamp, now int64) {
 	if inOrder {
 		l.lastTS, l.lastAt = ts, now
 	}
-	payload := p.payload()
 	hdr := l.peer.sess.ReserveRTP(maxHeader + len(payload))[:0]
 	hdr = l.appendHeader(hdr, p, m.PayloadType, l.ssrc, uint16(number), ts, stamp, now)
 	patch := stamp.Patch(&p.info, payload)

@@ -38,6 +38,8 @@ type packet struct {
 	h           rtp.Header
 	codec       rtp.Codec
 	ext         int64      // extended sequence number of the publisher
+	opusAt      uint16     // RED: where in the payload the sound itself begins; 0: it cannot be seen
+	opusType    uint8      // … and its payload type
 	info        layer.Info // pictures only
 	audioLevel  []byte     // values of extensions that are passed on, nil if absent; views into buf
 	orientation []byte
@@ -118,4 +120,38 @@ func addPresent(w *rtp.ExtensionWriter, id uint8, v []byte) {
 	if len(v) > 0 {
 		w.Add(id, v)
 	}
+}
+
+// Redundant sound (RFC 2198) is sent to a receiver that reports a loss of redFraction/256 or more, and for redPatience after it did.
+// All others are sent the sound itself.
+const (
+	redFraction = 3
+	redPatience = 30 * second
+)
+
+// unpack finds the sound itself in a packet of redundant sound, if it can be seen: Opus as the publisher's section has it.
+func (p *packet) unpack(up *uplink) {
+	for _, m := range up.codecs {
+		if m.Codec != rtp.Opus {
+			continue
+		}
+		if at, ok := rtp.PrimaryRED(p.content(), m.PayloadType); ok {
+			p.opusAt, p.opusType = uint16(at), m.PayloadType
+		}
+	}
+}
+
+// suit says how p goes to the leg: under which payload type, and what of its payload. Whoever loses nothing needs nothing twice; and
+// what is in redundant sound has payload types of its own, so that it is passed on only where they mean the same.
+func (l *Leg) suit(p *packet, now int64) (m CodecMap, payload []byte, ok bool) {
+	m, ok = l.codec(p.codec)
+	payload = p.payload()
+	if p.codec != rtp.RED || p.opusAt == 0 {
+		return m, payload, ok
+	}
+	inner, plain := l.codec(rtp.Opus)
+	if plain && (!ok || now >= l.lossyUntil || inner.PayloadType != p.opusType) {
+		return inner, payload[p.opusAt:], true
+	}
+	return m, payload, ok
 }

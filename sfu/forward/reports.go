@@ -105,6 +105,9 @@ func (p *Peer) onReportBlocks(blocks rtcp.ReportBlocks, now int64) {
 			continue
 		}
 		l.fraction, l.lost, l.jitter = b.FractionLost, b.CumulativeLost, b.Jitter
+		if b.FractionLost >= redFraction {
+			l.lossyUntil = now + redPatience
+		}
 		if p.out.est != nil && l.kind == rtp.KindVideo {
 			p.out.est.ReceiverReport(b.FractionLost, now)
 		}

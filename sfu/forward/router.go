@@ -194,7 +194,7 @@ func (r *Router) RTP(s *transport.Session, b *pktbuf.Buf, h *rtp.Header, _ uint6
 		t.live = true
 		r.obs.Live(t)
 	}
-	if t.codec != codec {
+	if t.codec != codec && codec != rtp.RED {
 		t.setCodec(codec)
 	}
 	t.level(p, h, now)
@@ -230,6 +230,9 @@ func (l *Layer) take(b *pktbuf.Buf, h *rtp.Header, ext int64, codec rtp.Codec, l
 	l.urgent = l.urgent || late
 	b.Retain()
 	pkt := newPacket(b, h, ext, codec, &l.peer.ext)
+	if codec == rtp.RED {
+		pkt.unpack(&l.track.up)
+	}
 	if l.track.kind == rtp.KindVideo {
 		pkt.info = l.parser.Parse(codec, pkt.dependency, pkt.content(), h.Marker)
 		if pkt.info.Key {

@@ -91,9 +91,18 @@ func (x *Tap) take(from *Layer, ps []packet, now int64) {
 			}
 			x.layer, x.layerID, x.waiting = from, from.id, 0
 		}
+		codec, data := p.codec, p.buf.Bytes()
+		if codec == rtp.RED { // the header goes in front of the sound itself: the legs have had the packet
+			if p.opusAt == 0 {
+				continue // a format that files do not have
+			}
+			codec = rtp.Opus
+			copy(data[p.opusAt:], data[:p.h.HeaderLen])
+			data = data[p.opusAt:]
+		}
 		x.ring.Put(&tap.Record{
-			Kind: tap.Packet, Codec: p.codec, Layer: uint8(from.index), Key: p.info.Key, Stream: from.id,
-			At: now, Sequence: p.ext, Data: p.buf.Bytes(),
+			Kind: tap.Packet, Codec: codec, Layer: uint8(from.index), Key: p.info.Key, Stream: from.id,
+			At: now, Sequence: p.ext, Data: data,
 		})
 	}
 }

@@ -112,6 +112,9 @@ func (p *Peer) NewTrack(cfg TrackConfig) *Track {
 func (t *Track) Codec() rtp.Codec { return rtp.Codec(t.known.Load()) }
 
 func (t *Track) setCodec(c rtp.Codec) {
+	if c == rtp.RED {
+		c = rtp.Opus // with something around it, which receivers need not know
+	}
 	t.codec = c
 	t.known.Store(uint32(c))
 }
