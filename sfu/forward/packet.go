@@ -151,6 +151,7 @@ func (l *Leg) suit(p *packet, now int64) (m CodecMap, payload []byte, ok bool) {
 	}
 	inner, plain := l.codec(rtp.Opus)
 	if plain && (!ok || now >= l.lossyUntil || inner.PayloadType != p.opusType) {
+		l.peer.router.Counters.Unpacked++
 		return inner, payload[p.opusAt:], true
 	}
 	return m, payload, ok

@@ -82,6 +82,9 @@ func TestRedundancy(t *testing.T) {
 	if n := r.router.Counters.UnknownPayload - unknown; n != 1 {
 		t.Errorf("%d packets that a receiver cannot take", n)
 	}
+	if k := r.router.Counters; k.Redundant != 5 || k.Unpacked != 10 {
+		t.Errorf("%d packets came, %d went on without redundancy", k.Redundant, k.Unpacked)
+	}
 }
 
 // A recorder gets the sound itself, or nothing.

@@ -76,6 +76,8 @@ type Counters struct {
 	Mirrored              uint64 // packets that came from another shard
 	MirrorNoBuffer        uint64 // and found no buffer
 	Muted                 uint64 // packets of a muted track, not forwarded
+	Redundant             uint64 // packets of redundant sound (RFC 2198) that came
+	Unpacked              uint64 // and packets of it sent into legs without the redundancy
 	Late                  uint64 // packets too old for a leg's numbering
 	Fillers               uint64 // empty packets in the place of some that came late and are not wanted
 	Paced                 uint64 // packets that waited for room on their receiver's link
@@ -231,6 +233,7 @@ func (l *Layer) take(b *pktbuf.Buf, h *rtp.Header, ext int64, codec rtp.Codec, l
 	b.Retain()
 	pkt := newPacket(b, h, ext, codec, &l.peer.ext)
 	if codec == rtp.RED {
+		l.peer.router.Counters.Redundant++
 		pkt.unpack(&l.track.up)
 	}
 	if l.track.kind == rtp.KindVideo {

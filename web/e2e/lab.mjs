@@ -67,12 +67,23 @@ export class Server {
   }
 
   /** Asks the admin API. */
-  get(path) {
+  async get(path) {
+    return JSON.parse(await this.text(path))
+  }
+
+  /** The value of a metric. */
+  async metric(name) {
+    const line = (await this.text('/metrics')).split('\n').find((l) => l.startsWith(`${name} `))
+    assert.ok(line, `there is no metric ${name}`)
+    return Number(line.split(' ')[1])
+  }
+
+  text(path) {
     return new Promise((resolve, reject) => {
       const r = request(this.admin + path, { headers: { authorization: `Bearer ${this.token}` }, rejectUnauthorized: false }, (res) => {
         let text = ''
         res.on('data', (d) => { text += d })
-        res.on('end', () => (res.statusCode === 200 ? resolve(JSON.parse(text)) : reject(new Error(`${path}: ${res.statusCode} ${text}`))))
+        res.on('end', () => (res.statusCode === 200 ? resolve(text) : reject(new Error(`${path}: ${res.statusCode} ${text}`))))
       })
       r.on('error', reject)
       r.end()

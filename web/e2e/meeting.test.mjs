@@ -70,6 +70,20 @@ test('every session is under AES-GCM', { timeout: 30_000 }, async () => {
   for (const p of everybody()) assert.match(people[p.name].media.cipher, /GCM/, p.name)
 })
 
+// Chromium names the codec inside the redundancy in its statistics, so the server is asked.
+test('sound comes with redundancy from Chromium, and goes without to those who lose nothing', { timeout: 90_000 }, async () => {
+  const counts = async () => ({ came: await server.metric('sotto_sfu_forward_redundant_total'), plain: await server.metric('sotto_sfu_forward_unpacked_total') })
+  const start = await counts()
+  await until('a second of it', async () => (await counts()).came > start.came + 100)
+  const now = await counts()
+  // Two who send it, to two others each, of whom Chromium would take it as it is; a few packets are between the two questions.
+  assert.ok(now.plain - start.plain > 1.5 * (now.came - start.came), JSON.stringify([start, now]))
+  for (const p of everybody()) {
+    const received = await p.received()
+    for (const o of others(p)) assert.equal(received[`${o.name} microphone`].codec, 'opus', `${o.name} at ${p.name}`)
+  }
+})
+
 test('three simulcast layers come from both browsers', { timeout: 90_000 }, async () => {
   for (const p of everybody()) {
     await until(`three layers of ${p.name}`, async () => {
