@@ -78,7 +78,11 @@ func (s *Session) transmit(p *path, g *generation, now int64) {
 	b := stun.Append(m.reserve(stunRoom)[:0], stun.BindingRequest, t.id)
 	b.Username(g.username)
 	b.Priority(m.peerReflexivePriority(p.addr.Local))
-	b.ICEControlling(tieBreaker)
+	if s.role.yielded {
+		b.ICEControlled(tieBreaker)
+	} else {
+		b.ICEControlling(tieBreaker)
+	}
 	if t.kind == txNominate {
 		b.UseCandidate()
 		b.Nomination(t.value)

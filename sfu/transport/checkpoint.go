@@ -75,7 +75,7 @@ type RestoreOptions struct {
 
 // The binary form, all numbers big endian:
 //
-//	version 1, session 8, state 1, nomination 4,
+//	version 1, session 8, state 1, role 1, nomination 4,
 //	age of last sign of life 8,
 //	fingerprint: hash 1, sum as long as the hash,
 //	generations 1 (1 or 2, the current one first), each:
@@ -89,9 +89,12 @@ type RestoreOptions struct {
 // no two nodes share a monotonic clock. A string of up to 256 bytes has its length
 // minus one in one byte; ICE strings are never empty.
 const (
-	checkpointVersion = 1
+	checkpointVersion = 2
 	noPath            = 0xff
 	flagValid         = 1
+	flagNamed         = 2 // by a peer in control
+	roleOffers        = 1 // the peer made the offer
+	roleYielded       = 2 // and is in control
 )
 
 // Checkpoint writes the session down.
@@ -99,7 +102,7 @@ func (s *Session) Checkpoint(now int64) Checkpoint {
 	b := make([]byte, 0, 1024)
 	b = append(b, checkpointVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.id))
-	b = append(b, byte(s.state))
+	b = append(b, byte(s.state), s.role.flags())
 	b = binary.BigEndian.AppendUint32(b, s.nomination)
 	b = appendAge(b, now, s.heard)
 	b = append(b, byte(s.fingerprint.hash))
@@ -183,7 +186,7 @@ func (s *Session) Update(c Checkpoint, skip uint64, now int64) error {
 		return ErrCheckpoint
 	}
 	s.forget()
-	s.fingerprint, s.nomination = n.fingerprint, n.nomination
+	s.fingerprint, s.nomination, s.role = n.fingerprint, n.nomination, n.role
 	s.current, s.previous = n.current, n.previous
 	if n.send != nil {
 		s.setContexts(n.send, n.recv)
@@ -251,6 +254,18 @@ func (s *Session) forget() {
 	}
 }
 
+// flags is the role as a checkpoint writes it.
+func (r *role) flags() byte {
+	var b byte
+	if r.peerOffers {
+		b |= roleOffers
+	}
+	if r.yielded {
+		b |= roleYielded
+	}
+	return b
+}
+
 func (g *generation) append(b []byte) []byte {
 	b = append(b, g.number)
 	b = append(b, g.local.Ufrag...)
@@ -267,6 +282,9 @@ func (p *path) append(b []byte, now int64) []byte {
 	var flags byte
 	if p.valid {
 		flags |= flagValid
+	}
+	if p.named {
+		flags |= flagNamed
 	}
 	b = append(b, p.generation, flags)
 	b = plain.AppendAddr(b, p.addr.Remote.Addr())
@@ -292,6 +310,9 @@ func (m *Mux) decode(b []byte, o RestoreOptions) (*Session, error) {
 	s := newSession(m, SessionID(r.Uint64()))
 	s.state = State(r.Uint8())
 	r.Require(s.state < StateFailed)
+	flags := r.Uint8()
+	r.Require(flags <= roleOffers|roleYielded && flags != roleYielded)
+	s.role = role{peerOffers: flags&roleOffers != 0, yielded: flags&roleYielded != 0}
 	s.nomination = r.Uint32()
 	s.heard = r.age(m.now)
 	s.fingerprint.hash = fingerprintHash(r.Uint8())
@@ -402,8 +423,8 @@ func (s *Session) decodePath(r *reader, p *path) {
 	p.used = true
 	p.generation = r.Uint8()
 	flags := r.Uint8()
-	r.Require(flags <= flagValid)
-	p.valid = flags&flagValid != 0
+	r.Require(flags <= flagValid|flagNamed)
+	p.valid, p.named = flags&flagValid != 0, flags&flagNamed != 0
 	remote := r.Addr()
 	p.addr.Remote = netip.AddrPortFrom(remote, r.Uint16())
 	p.addr.Local = r.Addr()

@@ -27,7 +27,8 @@ type Counters struct {
 	StaleGeneration  uint64 // credentials from before an ICE restart
 	BadIntegrity     uint64
 	UnknownAttribute uint64 // answered 420
-	RoleConflicts    uint64 // 487 sent or received
+	RoleConflicts    uint64 // 487 sent or received, and the last one before a peer was left in control
+	RolesYielded     uint64 // peers that insisted on controlling, and do
 	Requests         uint64 // authenticated Binding requests
 	PathsRefused     uint64 // a session has too many paths or makes them too fast
 	PathConflicts    uint64 // address belongs to another live session

@@ -75,12 +75,9 @@ func (m *Mux) request(d *udp.Datagram, msg *stun.Message, now int64) {
 		m.refuseUnknown(d, msg, unknown, g.localKey)
 		return
 	}
-	if _, ok := msg.ICEControlling(); ok {
-		// RFC 8445 §7.3.1.1: ours is the larger tie-breaker, or an equal one.
-		m.counters.RoleConflicts++
-		b := stun.Append(m.reserve(stunRoom)[:0], stun.BindingError, msg.Tx)
-		b.ErrorCode(stun.CodeRoleConflict, "Role Conflict")
-		m.commit(b.End(g.localKey, true), d.Path)
+	if _, ok := msg.ICEControlling(); !ok {
+		s.reclaim()
+	} else if s.conflict(d, msg, g, now) {
 		return
 	}
 	i := s.takePath(d.Path, g.number, now)
@@ -95,7 +92,9 @@ func (m *Mux) request(d *udp.Datagram, msg *stun.Message, now int64) {
 	p.remote, _ = msg.Priority()
 	p.priority = pairPriority(m.localPriority(d.Path.Local), p.remote)
 	p.heard, s.heard = now, now
-	// USE-CANDIDATE of a controlled agent has no meaning and is ignored.
+	if s.role.yielded { // of a controlled agent it has no meaning and is ignored
+		p.named = p.named || msg.UseCandidate()
+	}
 	s.trigger(i, now)
 	s.settle(now)
 }
@@ -207,9 +206,13 @@ func (s *Session) refused(i int, msg *stun.Message, now int64) {
 	code, _ := msg.ErrorCode()
 	if code == stun.CodeRoleConflict {
 		// The peer claims to control with the same tie-breaker. It has to give in to
-		// our own 487; this side never changes its role (RFC 8445 §7.2.5.1 would
-		// have it do so) and asks again with a new transaction.
+		// our own 487; this side does not change its role for that (RFC 8445 §7.2.5.1
+		// would have it do so) and asks again with a new transaction. Or it does not
+		// control any more, after we had let it.
 		s.mux.counters.RoleConflicts++
+		if s.role.yielded {
+			s.reclaim()
+		}
 		if s.mux.draw(p.tx.id[:]) {
 			p.tx.next = now + p.tx.wait
 			return

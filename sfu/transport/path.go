@@ -22,6 +22,7 @@ type path struct {
 	inherited bool
 	// valid: a check of ours was answered (RFC 8445 §7.2.5.3).
 	valid    bool
+	named    bool   // a peer in control has nominated it
 	priority uint64 // of the pair, RFC 8445 §6.1.2.3
 	remote   uint32 // PRIORITY of the client's check
 	made     int64

@@ -19,6 +19,10 @@ func (s *Session) settle(now int64) {
 // that turns up soon; and another when the selected one dies. Besides, a path is
 // never left: flapping costs more than the second-best path.
 func (s *Session) choose(now int64) {
+	if s.role.yielded {
+		s.follow(now)
+		return
+	}
 	if n := s.nominating; n >= 0 {
 		p := &s.paths[n]
 		if p.valid && now-p.tx.began < nominationPatience {

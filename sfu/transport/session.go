@@ -47,6 +47,7 @@ type Session struct {
 	nomination uint32 // last nomination value used
 	selectedAt int64  // when the current generation got its first selected path
 	newPaths   bucket
+	role       role
 
 	// DTLS.
 	fingerprint Fingerprint
@@ -283,7 +284,9 @@ func (s *Session) Activate(now int64) error {
 		}
 	}
 	s.selectPath(i, now)
-	s.nominate(i, now, takeoverInterval)
+	if !s.role.yielded {
+		s.nominate(i, now, takeoverInterval)
+	}
 	s.settle(now)
 	return nil
 }
