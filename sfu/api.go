@@ -74,7 +74,7 @@ type EventType uint8
 
 // The events of a conference.
 const (
-	EventOffer     EventType = iota + 1 // Offer: a numbered offer for Participant to answer
+	EventOffer     EventType = iota + 1 // Offer: a numbered offer for Participant to answer; none for clients that offer
 	EventSlots                          // Slots: every binding of Participant's endpoint
 	EventState                          // State: the transport of Participant changed
 	EventSpeaker                        // Speaker: for the whole conference; Participant is empty
@@ -139,11 +139,12 @@ type Slot struct {
 // Answer the client.
 type Direction uint8
 
-// The directions of a section. Sections that go both ways do not occur.
+// The directions of a section. One that would go both ways is only in offers of clients, and answered one way.
 const (
 	Inactive Direction = iota
 	SendOnly
 	RecvOnly
+	SendRecv
 )
 
 // String returns the attribute of SDP.
@@ -155,6 +156,8 @@ func (d Direction) String() string {
 		return "sendonly"
 	case RecvOnly:
 		return "recvonly"
+	case SendRecv:
+		return "sendrecv"
 	}
 	return "direction(" + strconv.Itoa(int(d)) + ")"
 }

@@ -135,10 +135,21 @@ type publication struct {
 }
 
 func (c *conference) join(opts JoinOptions) (*endpoint, error) {
+	e, err := c.admit(opts.Participant, opts.Label, func(e *endpoint) error { return e.begin(opts) })
+	if err != nil {
+		return nil, err
+	}
+	e.dirty = true
+	e.offer()
+	return e, nil
+}
+
+// admit takes a new endpoint in, which begin opens.
+func (c *conference) admit(id ParticipantID, label string, begin func(e *endpoint) error) (*endpoint, error) {
 	if c.away {
 		return nil, ErrAway
 	}
-	if _, ok := c.endpoints[opts.Participant]; ok {
+	if _, ok := c.endpoints[id]; ok {
 		return nil, ErrConflict
 	}
 	if len(c.endpoints) >= c.node.cfg.MaxEndpoints {
@@ -146,10 +157,10 @@ func (c *conference) join(opts JoinOptions) (*endpoint, error) {
 	}
 	c.speakerN++
 	e := &endpoint{
-		conf: c, id: opts.Participant, label: opts.Label, state: StateConnecting, ssrcs: make(map[uint32]bool), speakerID: c.speakerN,
+		conf: c, id: id, label: label, state: StateConnecting, ssrcs: make(map[uint32]bool), speakerID: c.speakerN,
 		fingerprint: c.node.fingerprint, videos: c.node.cfg.Videos,
 	}
-	if err := e.begin(opts); err != nil {
+	if err := begin(e); err != nil {
 		for _, p := range e.own {
 			delete(c.publications, p.id)
 		}
@@ -157,8 +168,6 @@ func (c *conference) join(opts JoinOptions) (*endpoint, error) {
 	}
 	c.endpoints[e.id] = e
 	c.speakers[e.speakerID] = e
-	e.dirty = true
-	e.offer()
 	return e, nil
 }
 

@@ -257,6 +257,7 @@ type endpoint struct {
 	told     map[TrackID]Grade // what the participant was told last of tracks that are not good
 	restored bool              // another node has told things that are not known here
 
+	answers     bool // the client has offered; there are no offers of ours
 	number      int
 	outstanding bool
 	dirty       bool        // there is more to offer
@@ -295,11 +296,19 @@ func (e *endpoint) begin(opts JoinOptions) error {
 			return err
 		}
 	}
+	legs := append(e.newSlots(Audio, slotPool), e.newSlots(Video, slotPool)...)
+	return e.open(token(10), func(int64) error {
+		legs.open(e)
+		return nil
+	})
+}
+
+// open makes the endpoint's session on a shard, and calls f there for what belongs to it. It leaves nothing when that fails.
+func (e *endpoint) open(cname string, f func(now int64) error) error {
 	e.session = transport.SessionID(random64())
 	if err := e.conf.node.place(e); err != nil {
 		return err
 	}
-	legs := append(e.newSlots(Audio, slotPool), e.newSlots(Video, slotPool)...)
 	ssrc := e.newSSRC()
 	err := e.shard.call(func(now int64) error {
 		sess, err := e.shard.mux.Open(e.session, now)
@@ -307,9 +316,12 @@ func (e *endpoint) begin(opts JoinOptions) error {
 			return fmt.Errorf("sfu: %w", err)
 		}
 		e.sess, e.local = sess, sess.Local()
-		e.peer = e.shard.router.NewPeer(sess, ssrc, token(10), e)
-		legs.open(e)
-		return nil
+		e.peer = e.shard.router.NewPeer(sess, ssrc, cname, e)
+		if err = f(now); err != nil {
+			e.peer.Close(now)
+			sess.Close()
+		}
+		return err
 	})
 	if err != nil {
 		e.conf.node.displace(e)
@@ -345,6 +357,9 @@ func (e *endpoint) publish(p Publish) (TrackID, error) {
 	kind := p.Source.Kind()
 	if kind == 0 {
 		return "", fmt.Errorf("%w: source %q", ErrNotFound, p.Source)
+	}
+	if e.answers {
+		return "", fmt.Errorf("%w: what the client sends stands in its offer", ErrConflict)
 	}
 	for _, o := range e.own {
 		if o.source == p.Source {
@@ -443,6 +458,14 @@ type newLeg struct {
 	cfg  forward.LegConfig
 }
 
+// newLegFor describes the leg of a new slot.
+func newLegFor(s *section) newLeg {
+	r := random64()
+	return newLeg{s, forward.LegConfig{
+		MID: s.mid, Kind: s.kind, SSRC: s.ssrc, RTXSSRC: s.rtx, Start: uint16(r & 0x7fff), Timestamp: uint32(r >> 32),
+	}}
+}
+
 func (l newLegs) open(e *endpoint) {
 	for _, x := range l {
 		x.slot.leg = e.peer.NewLeg(x.cfg)
@@ -462,10 +485,7 @@ func (e *endpoint) newSlots(k Kind, n int) (legs newLegs) {
 		if k == Video {
 			s.rtx = e.newSSRC()
 		}
-		r := random64()
-		legs = append(legs, newLeg{s, forward.LegConfig{
-			MID: s.mid, Kind: k, SSRC: s.ssrc, RTXSSRC: s.rtx, Start: uint16(r & 0x7fff), Timestamp: uint32(r >> 32),
-		}})
+		legs = append(legs, newLegFor(s))
 		e.sections = append(e.sections, s)
 	}
 	return legs

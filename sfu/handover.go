@@ -17,7 +17,7 @@ import (
 var ErrState = errors.New("sfu: unreadable hand-over")
 
 // handoverVersion is the first byte of a Handover.
-const handoverVersion = 4
+const handoverVersion = 5
 
 // Handover is a conference in bytes: all that another node needs to go on with it, hop-by-hop keys included. It cannot be printed
 // or marshalled by accident; Expose gives the bytes to whoever carries them to the node that takes over.
@@ -69,6 +69,7 @@ type endpointState struct {
 	Session     transport.SessionID
 	State       State
 	SpeakerID   uint64
+	Answers     bool
 	Number      int
 	Offered     int
 	Outstanding bool
@@ -122,6 +123,7 @@ func (s *conferenceState) code(c *plain.Coder) {
 		plain.Int(c, &e.Session)
 		plain.Int(c, &e.State)
 		plain.Int(c, &e.SpeakerID)
+		c.Bool(&e.Answers)
 		plain.Int(c, &e.Number)
 		plain.Int(c, &e.Offered)
 		c.Bool(&e.Outstanding)
@@ -205,7 +207,7 @@ func (c *conference) state(mode HandoverMode) (conferenceState, error) {
 func (e *endpoint) stateNow(now int64) endpointState {
 	cp := e.sess.Checkpoint(now)
 	es := endpointState{
-		ID: e.id, Session: e.sess.ID(), State: e.state, SpeakerID: e.speakerID, Number: e.number, Offered: e.offered,
+		ID: e.id, Session: e.sess.ID(), State: e.state, SpeakerID: e.speakerID, Answers: e.answers, Number: e.number, Offered: e.offered,
 		Outstanding: e.outstanding, Dirty: e.dirty, Restart: e.restart, Certificate: e.fingerprint, Transport: cp.Expose(), Ufrag: e.remote.Ufrag, Pwd: e.remote.Pwd,
 		Algorithm: e.remote.Fingerprint.Algorithm(), Fingerprint: e.remote.Fingerprint.Value(), Peer: e.peer.State(), Videos: e.videos,
 	}
@@ -418,7 +420,7 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 		return ErrState
 	}
 	e := &endpoint{
-		conf: c, id: es.ID, session: es.Session, state: es.State, speakerID: es.SpeakerID, number: es.Number,
+		conf: c, id: es.ID, session: es.Session, state: es.State, speakerID: es.SpeakerID, answers: es.Answers, number: es.Number,
 		outstanding: es.Outstanding, dirty: es.Dirty, restart: es.Restart, offered: es.Offered, fingerprint: es.Certificate, videos: es.Videos,
 		ssrcs: make(map[uint32]bool), restored: true,
 	}

@@ -13,7 +13,7 @@ import (
 // offer sends what there is to offer, unless an offer is outstanding: then it comes after the answer, together with whatever is
 // wished until then.
 func (e *endpoint) offer() {
-	if !e.dirty || e.outstanding || e.closed {
+	if !e.dirty || e.outstanding || e.closed || e.answers {
 		return
 	}
 	if e.restart {

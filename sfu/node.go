@@ -42,6 +42,7 @@ var (
 	ErrAway             = errors.New("sfu: another node has the conference")
 	ErrStaleOffer       = errors.New("sfu: the answer is not to the outstanding offer")
 	ErrBadAnswer        = errors.New("sfu: the answer does not fit its offer")
+	ErrBadOffer         = errors.New("sfu: the offer cannot be answered")
 	ErrNoRecorder       = errors.New("sfu: this node does not record")
 	ErrRecording        = errors.New("sfu: the conference is being recorded already")
 	ErrNotRecording     = errors.New("sfu: the conference is not being recorded")

@@ -163,10 +163,20 @@ func (c *conference) flush(waitFor *shard) {
 
 // most is how many tracks of a kind e is sent at a time, those of sound that have a right of their own aside.
 func (e *endpoint) most(k Kind) int {
+	n := min(e.videos, e.conf.node.cfg.Videos)
 	if k == Audio {
-		return e.conf.node.cfg.Loudest
+		n = e.conf.node.cfg.Loudest
 	}
-	return min(e.videos, e.conf.node.cfg.Videos)
+	if e.answers { // it gets no more slots than it has offered
+		slots := 0
+		for _, s := range e.sections {
+			if s.slot && s.kind == k {
+				slots++
+			}
+		}
+		n = min(n, slots)
+	}
+	return n
 }
 
 // bind gives the slots to what is to be heard and seen, makes more slots where there are too few, and says what changed.
@@ -344,7 +354,7 @@ func (e *endpoint) grow(k Kind, n int) {
 			n--
 		}
 	}
-	if n <= 0 || len(e.sections) >= maxSections {
+	if n <= 0 || len(e.sections) >= maxSections || e.answers {
 		return
 	}
 	legs := e.newSlots(k, (n+slotPool-1)/slotPool*slotPool)

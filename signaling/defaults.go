@@ -98,6 +98,45 @@ func (t *Tokens) IssueOpener(life time.Duration) (string, time.Time, error) {
 	return text, expires, err
 }
 
+// Ingest implements Streams. Hosts publish with their host token, and whoever may join with a join token: the seat is the same.
+func (t *Tokens) Ingest(_ context.Context, text, room string) (Principal, error) {
+	return t.stream(text, room, token.Ingest, token.Host, token.Join)
+}
+
+// View implements Streams. A host token will do, too.
+func (t *Tokens) View(_ context.Context, text, room string) (Principal, error) {
+	return t.stream(text, room, token.View, token.Host)
+}
+
+func (t *Tokens) stream(text, room string, audiences ...token.Audience) (Principal, error) {
+	const hint = "get a token with `sotto ctl whip token`"
+	var err error
+	for _, a := range audiences {
+		var c token.Claims
+		if c, err = t.verify(text, a, hint); err == nil {
+			if c.Room != room {
+				return Principal{}, refuse(wire.Forbidden, "the token is for another room", hint)
+			}
+			return Principal{Room: room, Role: wire.RoleParticipant, Name: c.Name, ID: c.ID}, nil
+		}
+		if e := (*wire.Error)(nil); errors.As(err, &e) && e.Code == wire.TokenExpired {
+			break
+		}
+	}
+	return Principal{}, err
+}
+
+// IssueStream returns a token for publishing into a room or for watching it.
+func (t *Tokens) IssueStream(room string, view bool, name string, life time.Duration) (string, time.Time, error) {
+	audience := token.Ingest
+	if view {
+		audience = token.View
+	}
+	expires := t.now().Add(life).Truncate(time.Second)
+	text, err := t.Signer.Sign(token.Claims{Audience: audience, Room: room, Name: name, ID: id.New("w_"), Expires: expires})
+	return text, expires, err
+}
+
 // OpenHouse is the Policy of a single appliance: whoever sits at the machine, or shows a good token, may open meetings; whoever
 // has the link and a token may join; hosts moderate
 // and record.

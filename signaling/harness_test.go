@@ -23,6 +23,14 @@ func (m media) Join(ctx context.Context, conference string, o sfu.JoinOptions) (
 	return e, nil
 }
 
+func (m media) JoinOffered(ctx context.Context, conference string, o sfu.OfferedJoin) (Endpoint, *sfu.Offer, error) {
+	e, answer, err := m.Media.JoinOffered(ctx, conference, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e, answer, nil
+}
+
 // world is a Service on the fake media, with one room.
 type world struct {
 	t      *testing.T

@@ -28,6 +28,12 @@ func (s *Service) Event(e sfu.Event) {
 		return
 	}
 	sess := r.members[e.Participant]
+	if sess == nil && r.cast != nil && e.Type == sfu.EventState && e.State >= sfu.StateFailed {
+		if v := r.cast.viewers[e.Participant]; v != nil {
+			go r.dismiss(s, v) // waited for by the end of the broadcast, through its room
+		}
+		return
+	}
 	if sess == nil || sess.ended {
 		return
 	}
@@ -40,6 +46,9 @@ func (s *Service) Event(e sfu.Event) {
 		sess.tell(describeQuality(e.Qualities))
 	case sfu.EventState:
 		sess.tell(&wire.Media{State: wire.MediaState(e.State.String())})
+		if e.State == sfu.StateFailed && sess.direct { // it has no way to restart that would need no consent
+			go sess.end(ending{reason: wire.LeftExpired})
+		}
 		if e.State == sfu.StateClosed {
 			// Not by this session, or it would have ended before: the client has closed its peer connection. Whether its connection
 			// to us lives or may still be resumed, a transport that is closed never comes back, so this is how the client leaves.
@@ -48,6 +57,7 @@ func (s *Service) Event(e sfu.Event) {
 	case sfu.EventTrackLive:
 		if t := sess.track(string(e.Track)); t != nil && !t.Live {
 			t.Live = true
+			r.recast()
 			r.report(nil, &wire.TrackLive{Participant: string(sess.participant), Track: t.ID})
 		}
 	}
@@ -70,6 +80,10 @@ func (r *room) speaks(participant string) {
 		return
 	}
 	r.speaker = participant
+	if participant != "" {
+		r.stage = participant
+		r.recast()
+	}
 	r.broadcast(&wire.Speaker{Participant: participant})
 }
 

@@ -21,6 +21,15 @@ func (m *NodeMedia) Join(ctx context.Context, conference string, o sfu.JoinOptio
 	return nodeEndpoint{e}, nil
 }
 
+// JoinOffered implements Media.
+func (m *NodeMedia) JoinOffered(ctx context.Context, conference string, o sfu.OfferedJoin) (Endpoint, *sfu.Offer, error) {
+	e, answer, err := m.Node.Conference(conference).JoinOffered(ctx, o)
+	if err != nil {
+		return nil, nil, fromNode(err)
+	}
+	return nodeEndpoint{e}, answer, nil
+}
+
 // StartRecording implements Recorder.
 func (m *NodeMedia) StartRecording(ctx context.Context, conference, by string) error {
 	_, err := m.Node.Conference(conference).StartRecording(ctx, sfu.RecordOptions{By: by})
@@ -76,6 +85,11 @@ func (n nodeEndpoint) Answer(ctx context.Context, number int, a sfu.Answer) erro
 
 func (n nodeEndpoint) Restart(ctx context.Context) error { return fromNode(n.e.Restart(ctx)) }
 
+func (n nodeEndpoint) RestartOffered(ctx context.Context, p sfu.ICEParams) (sfu.ICEParams, error) {
+	out, err := n.e.RestartOffered(ctx, p)
+	return out, fromNode(err)
+}
+
 func (n nodeEndpoint) Close() error { return n.e.Close() }
 
 // nodeErrors are the codes of what sfu refuses.
@@ -88,6 +102,7 @@ var nodeErrors = []struct {
 	{sfu.ErrConflict, wire.Conflict, "unpublish the first one before"},
 	{sfu.ErrStaleOffer, wire.StaleOffer, "answer the newest offer"},
 	{sfu.ErrBadAnswer, wire.BadRequest, "answer the offer as it was sent"},
+	{sfu.ErrBadOffer, wire.BadRequest, "offer audio and video by the codecs that the server speaks"},
 	{sfu.ErrTooMany, wire.TooMany, "the server, the conference or the session has no room for more"},
 	{sfu.ErrUnsupportedCodec, wire.UnsupportedCodec, ""},
 	{sfu.ErrNoRecorder, wire.Forbidden, "the operator of the server has not allowed recordings"},

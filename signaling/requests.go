@@ -192,6 +192,7 @@ func (sess *Session) publish(ctx context.Context, r *wire.Publish) (wire.Reply, 
 	if sess.ended {
 		return nil, sessionGone()
 	}
+	sess.room.recast()
 	for _, t := range tracks {
 		sess.addTrack(t)
 		sess.room.report(nil, &wire.TrackAdded{Participant: string(sess.participant), Track: *t})
@@ -222,6 +223,7 @@ func (sess *Session) unpublish(ctx context.Context, r *wire.Unpublish) (wire.Rep
 		sess.room.mu.Lock()
 		sess.tracks = slices.DeleteFunc(sess.tracks, func(t *wire.Track) bool { return t.ID == id })
 		delete(sess.room.owners, id)
+		sess.room.recast()
 		sess.room.report(nil, &wire.TrackRemoved{Participant: string(sess.participant), Track: id})
 		sess.room.mu.Unlock()
 	}
@@ -418,6 +420,7 @@ func (sess *Session) setMuted(ctx context.Context, tracks []string, muted bool, 
 		sess.room.mu.Lock()
 		if t := sess.track(id); t != nil && t.Muted != muted {
 			t.Muted = muted
+			sess.room.recast()
 			sess.room.broadcast(&wire.TrackMuted{Participant: string(sess.participant), Track: id, Muted: muted, By: by})
 		}
 		sess.room.mu.Unlock()

@@ -19,12 +19,15 @@ type room struct {
 
 	// mu guards everything below and, of every member, the fields that Session names. Nothing outside this package is called
 	// with it held; the locks of links may be taken under it.
-	mu      sync.Mutex
-	members map[sfu.ParticipantID]*Session // with those that are still joining
-	seated  []*Session                     // in the order of joining
-	owners  map[string]*Session            // by their tracks, of those who are seated
-	closed  bool
-	speaker string
+	mu        sync.Mutex
+	members   map[sfu.ParticipantID]*Session // with those that are still joining
+	seated    []*Session                     // in the order of joining
+	owners    map[string]*Session            // by their tracks, of those who are seated
+	closed    bool
+	speaker   string
+	stage     string     // who has spoken last
+	cast      *broadcast // nil: nobody watches
+	unwatched bool       // nor may anybody
 	// What the media side last said of the recording.
 	recording wire.RecordingState
 	lines     int64       // of chat

@@ -18,6 +18,7 @@ type Service struct {
 	cfg      Config
 	log      *slog.Logger
 	counters counters
+	viewers  atomic.Int64 // of all rooms, now
 
 	// mu guards the maps. It is never held together with a room's lock.
 	mu           sync.Mutex
@@ -32,7 +33,7 @@ type Service struct {
 	closeOnce sync.Once
 }
 
-type counters struct{ joins, resumes, expired, slow, violations atomic.Int64 }
+type counters struct{ joins, resumes, expired, slow, violations, ingests, views atomic.Int64 }
 
 // Stats are figures for operators. The first three are of now, the others count from the start.
 type Stats struct {
@@ -42,6 +43,9 @@ type Stats struct {
 	Expired                int64 // seats lost because nobody came back
 	Slow                   int64 // connections cut for lagging behind
 	Violations             int64 // connections cut for too many refused requests
+	Viewers                int   // of broadcasts, now
+	Ingests                int64 // streams that took a seat
+	Views                  int64 // viewers that came
 }
 
 // New returns a Service. The caller closes it.
@@ -198,6 +202,7 @@ func (s *Service) Stats() Stats {
 	s.mu.Unlock()
 	st.Joins, st.Resumes, st.Expired = s.counters.joins.Load(), s.counters.resumes.Load(), s.counters.expired.Load()
 	st.Slow, st.Violations = s.counters.slow.Load(), s.counters.violations.Load()
+	st.Viewers, st.Ingests, st.Views = int(s.viewers.Load()), s.counters.ingests.Load(), s.counters.views.Load()
 	return st
 }
 

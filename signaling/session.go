@@ -34,6 +34,8 @@ type Session struct {
 	name        string
 	client      string
 	resume      [sha256.Size]byte // of the resume token
+	direct      bool              // no connection, and none needed: its client made the offer
+	broadcast   *broadcast        // that the seat is of; nil: of a participant
 	since       time.Time
 	limiter     *rate.Limiter
 	chatLimiter *rate.Limiter
@@ -182,6 +184,7 @@ func (sess *Session) sit(l *Link, reqID int64, endpoint Endpoint, publish []sfu.
 		ok.Tracks = append(ok.Tracks, wire.OwnTrack{Source: wire.Source(p.Source), Track: string(ids[p.Source])})
 	}
 	r.seated = append(r.seated, sess)
+	r.recast()
 	ok.Roster = r.roster()
 	l.seated()
 	l.reply(reqID, ok)
@@ -290,6 +293,11 @@ func (sess *Session) end(how ending) {
 	link, endpoint, expiry, seated := sess.link, sess.endpoint, sess.expiry, sess.seated
 	sess.link, sess.endpoint, sess.expiry = nil, nil, nil
 	r.unseat(sess, how.reason)
+	if r.cast != nil && r.cast == sess.broadcast {
+		r.cast = nil
+		r.unwatched = how.final != nil // somebody has removed it
+	}
+	r.recast()
 	r.mu.Unlock()
 
 	if expiry != nil {
@@ -303,6 +311,9 @@ func (sess *Session) end(how ending) {
 	}
 	if endpoint != nil {
 		sess.svc.release(sess, endpoint)
+	}
+	if sess.broadcast != nil {
+		sess.broadcast.finish(r, sess.svc)
 	}
 	if seated {
 		sess.svc.log.Info("signaling: left", slog.String("room", r.id), slog.String("participant", string(sess.participant)),
@@ -336,7 +347,7 @@ func (sess *Session) tell(e wire.Event) {
 
 // add gives the session its next event, and has it and those before sent, now or by and by. The room's lock is held.
 func (sess *Session) add(b wire.Body, now bool) {
-	if sess.ended {
+	if sess.ended || sess.direct {
 		return
 	}
 	seq := sess.events.add(b)
@@ -352,7 +363,7 @@ func (sess *Session) add(b wire.Body, now bool) {
 // describe returns the session as the others see it. The room's lock is held.
 func (sess *Session) describe() wire.Participant {
 	p := wire.Participant{
-		ID: string(sess.participant), Name: sess.name, Role: sess.principal.Role, Connected: sess.link != nil,
+		ID: string(sess.participant), Name: sess.name, Role: sess.principal.Role, Connected: sess.link != nil || sess.direct,
 		Tracks: make([]wire.Track, 0, len(sess.tracks)),
 	}
 	for _, t := range sess.tracks {

@@ -25,6 +25,8 @@ import (
 // Errors of it and of Endpoint that are a *wire.Error go to the client as they are; others are logged and called internal.
 type Media interface {
 	Join(ctx context.Context, conference string, o sfu.JoinOptions) (Endpoint, error)
+	// JoinOffered is for clients that offer; it returns the answer.
+	JoinOffered(ctx context.Context, conference string, o sfu.OfferedJoin) (Endpoint, *sfu.Offer, error)
 }
 
 // Endpoint is one participant's media: what *sfu.Endpoint does. Methods may be called from any goroutine.
@@ -39,6 +41,7 @@ type Endpoint interface {
 	SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error
 	Answer(ctx context.Context, number int, a sfu.Answer) error
 	Restart(ctx context.Context) error
+	RestartOffered(ctx context.Context, p sfu.ICEParams) (sfu.ICEParams, error)
 	Close() error
 }
 
@@ -114,12 +117,14 @@ type Config struct {
 	Directory Directory
 	ICE       ICEServers // none
 	Recorder  Recorder   // nobody records
+	Streams   Streams    // NoStreams
 
 	ResumeWindow time.Duration // how long a seat is kept without a connection [30 s]
 	JoinTimeout  time.Duration // how long a connection may take to join or resume [15 s]
 	Heartbeat    time.Duration // how often a front door checks its connections [10 s]
 
 	Participants      int // in one room [100]
+	Viewers           int // of one room, without a seat [500]
 	RequestsPerSecond int // sustained, of one session [50]
 	RequestBurst      int // at once, of one session [100]
 	QueuedEvents      int // that a connection may lag behind; as many again are kept for resume [1024]
@@ -140,6 +145,9 @@ func (c *Config) defaults() error {
 	if c.ICE == nil {
 		c.ICE = NoICEServers{}
 	}
+	if c.Streams == nil {
+		c.Streams = NoStreams{}
+	}
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
@@ -153,6 +161,7 @@ func (c *Config) defaults() error {
 		value int
 	}{
 		{&c.Participants, 100},
+		{&c.Viewers, 500},
 		{&c.RequestsPerSecond, 50},
 		{&c.RequestBurst, 100},
 		{&c.QueuedEvents, 1024},

@@ -22,14 +22,34 @@ func (l *Lab) Join(ctx context.Context, conference string, o sfu.JoinOptions) (s
 	if err != nil {
 		return nil, err
 	}
+	return l.take(ctx, conference, o.Participant, e), nil
+}
+
+// JoinOffered implements signaling.Media.
+func (l *Lab) JoinOffered(ctx context.Context, conference string, o sfu.OfferedJoin) (signaling.Endpoint, *sfu.Offer, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	node := l.first
+	if l.over {
+		node = l.second
+	}
+	e, answer, err := node.Conference(conference).JoinOffered(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return l.take(ctx, conference, o.Participant, e), answer, nil
+}
+
+// take gives an endpoint its seat. The lock is held.
+func (l *Lab) take(ctx context.Context, conference string, p sfu.ParticipantID, e *sfu.Endpoint) *seat {
 	s := &seat{lab: l, conference: conference}
 	s.e.Store(e)
 	if l.seats[conference] == nil {
 		l.seats[conference] = make(map[sfu.ParticipantID]*seat)
 	}
-	l.seats[conference][o.Participant] = s
+	l.seats[conference][p] = s
 	l.copy(ctx, conference)
-	return s, nil
+	return s
 }
 
 // seat is the endpoint of one participant, wherever it is.
@@ -93,6 +113,11 @@ func (s *seat) Answer(ctx context.Context, number int, a sfu.Answer) error {
 
 func (s *seat) Restart(ctx context.Context) error {
 	return s.do(ctx, func(e *sfu.Endpoint) error { return e.Restart(ctx) })
+}
+
+func (s *seat) RestartOffered(ctx context.Context, p sfu.ICEParams) (out sfu.ICEParams, err error) {
+	err = s.do(ctx, func(e *sfu.Endpoint) error { out, err = e.RestartOffered(ctx, p); return err })
+	return out, err
 }
 
 func (s *seat) Close() error {

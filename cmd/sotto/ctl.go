@@ -48,6 +48,9 @@ type ctlCommand struct {
 		Join   tokensJoin   `cmd:"" help:"Make a token that lets its holder into a room."`
 		Opener tokensOpener `cmd:"" help:"Make a token that lets its holder open meetings."`
 	} `cmd:"" help:"Tokens."`
+	Whip struct {
+		Token whipToken `cmd:"" help:"Make a token to publish into a room over WHIP, or to watch it over WHEP."`
+	} `cmd:"" help:"Streams into and out of meetings."`
 }
 
 type (
@@ -70,6 +73,12 @@ type (
 		Name string `help:"Name of the seat, whatever its holder says."`
 	}
 	tokensOpener struct {
+		Lifetime time.Duration `help:"How long it can be used." default:"24h"`
+	}
+	whipToken struct {
+		inRoom
+		Watch    bool          `help:"Watch over WHEP instead of publishing over WHIP."`
+		Name     string        `help:"Name of who publishes, whatever its holder says."`
 		Lifetime time.Duration `help:"How long it can be used." default:"24h"`
 	}
 	inRoom struct {
@@ -184,6 +193,20 @@ func (v tokensJoin) Run(c *ctlCommand, env environment) error {
 // Run makes an opener token.
 func (v tokensOpener) Run(c *ctlCommand, env environment) error {
 	return c.token(env, "/opener-tokens", map[string]any{"lifetimeSeconds": int(v.Lifetime.Seconds())})
+}
+
+// Run makes a token for a stream.
+func (v whipToken) Run(c *ctlCommand, env environment) error {
+	use := "publish"
+	if v.Watch {
+		use = "watch"
+	}
+	var out admin.IssuedStream
+	body := map[string]any{"use": use, "name": v.Name, "lifetimeSeconds": int(v.Lifetime.Seconds())}
+	return c.call(env, http.MethodPost, v.path("stream-tokens"), body, &out, func(w io.Writer) {
+		fmt.Fprintf(w, "url\t%s\ntoken\t%s\n", out.URL, out.Token)
+		fmt.Fprintf(w, "until\t%s\n", out.ExpiresAt.Local().Format(time.DateTime))
+	})
 }
 
 func (c *ctlCommand) token(env environment, path string, body map[string]any) error {

@@ -21,6 +21,7 @@ import (
 	"github.com/sotto-edge/sotto/sfu/record"
 	"github.com/sotto-edge/sotto/sfu/transport"
 	"github.com/sotto-edge/sotto/signaling"
+	"github.com/sotto-edge/sotto/signaling/whip"
 	"github.com/sotto-edge/sotto/signaling/wire"
 	"github.com/sotto-edge/sotto/signaling/ws"
 	"github.com/sotto-edge/sotto/web"
@@ -65,7 +66,7 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		return nil, err
 	}
 	media := &signaling.NodeMedia{}
-	signals := signaling.Config{Media: media, Auth: m.tokens, Directory: m.rooms, Participants: cfg.Media.MaxParticipants}
+	signals := signaling.Config{Media: media, Auth: m.tokens, Streams: m.tokens, Directory: m.rooms, Participants: cfg.Media.MaxParticipants, Viewers: cfg.Media.MaxViewers}
 	if cfg.Recording.Enabled {
 		if m.recorder, err = record.New(record.Config{
 			Directory: recordingsDir(dir, cfg.Recording.Directory), MaxBytes: int64(cfg.Recording.MaxBytes),
@@ -93,7 +94,7 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		Observer:      m.service,
 		Recorder:      m.recorder,
 		MaxSessions:   cfg.Media.MaxSessions,
-		MaxEndpoints:  cfg.Media.MaxParticipants,
+		MaxEndpoints:  cfg.Media.MaxParticipants + cfg.Media.MaxViewers,
 		Loudest:       cfg.Media.Loudest,
 		Videos:        cfg.Media.Videos,
 		Shards:        cfg.Media.Shards,
@@ -107,6 +108,10 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 	door := ws.New(m.service, ws.Config{Origins: origins(cfg.Server.URL)}, log)
 	for _, pattern := range ws.Patterns() {
 		mux.Handle(pattern, door)
+	}
+	streams := whip.New(m.service, whip.Config{Origins: origins(cfg.Server.URL)}, log)
+	for _, pattern := range whip.Patterns() {
+		mux.Handle(pattern, streams)
 	}
 	mux.Handle("/", web.Handler())
 	m.handler = mux
@@ -274,6 +279,20 @@ func (m *meetings) JoinToken(ctx context.Context, room string, g admin.Grant) (a
 		return admin.Issued{}, adminError(err)
 	}
 	return admin.Issued{Token: t.Token, ExpiresAt: time.UnixMilli(t.ExpiresAt).UTC()}, nil
+}
+
+// StreamToken implements admin.Tokens.
+func (m *meetings) StreamToken(ctx context.Context, room string, g admin.StreamGrant) (admin.IssuedStream, error) {
+	proper, err := m.rooms.Lookup(ctx, room)
+	if err != nil {
+		return admin.IssuedStream{}, adminError(err)
+	}
+	text, expires, err := m.tokens.IssueStream(proper, g.Watch, g.Name, g.Lifetime)
+	out := admin.IssuedStream{Issued: admin.Issued{Token: text, ExpiresAt: expires.UTC()}, URL: m.url + "/whip/" + proper}
+	if g.Watch {
+		out.URL = m.url + "/whep/" + proper
+	}
+	return out, err
 }
 
 // OpenerToken implements admin.Tokens.

@@ -146,4 +146,8 @@ type Tokens interface {
 	JoinToken(ctx context.Context, room string, grant Grant) (Issued, error)
 	// OpenerToken lets its holder open meetings.
 	OpenerToken(ctx context.Context, grant OpenerGrant) (Issued, error)
+	// StreamToken lets its holder publish into a room over WHIP, or watch it
+	// over WHEP. An error that wraps ErrNotFound tells that this is no room of
+	// the node.
+	StreamToken(ctx context.Context, room string, grant StreamGrant) (IssuedStream, error)
 }

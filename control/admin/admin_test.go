@@ -97,6 +97,14 @@ func (m *memory) JoinToken(ctx context.Context, room string, g Grant) (Issued, e
 	return Issued{Token: "j", ExpiresAt: noon}, nil
 }
 
+func (m *memory) StreamToken(_ context.Context, room string, g StreamGrant) (IssuedStream, error) {
+	m.granted = append(m.granted, g)
+	if _, ok := m.conferences[room]; !ok {
+		return IssuedStream{}, fmt.Errorf("%w: %s", ErrNotFound, room)
+	}
+	return IssuedStream{Issued: Issued{Token: "w", ExpiresAt: noon.Add(g.Lifetime)}, URL: "https://x/whip/" + room}, m.broken
+}
+
 func (m *memory) OpenerToken(_ context.Context, g OpenerGrant) (Issued, error) {
 	m.granted = append(m.granted, g)
 	return Issued{Token: "o", ExpiresAt: noon.Add(g.Lifetime)}, m.broken
@@ -204,6 +212,7 @@ func TestEverythingElseNeedsTheToken(t *testing.T) {
 		{"PUT", "/admin/v1/conferences/room-1/recording", ""},
 		{"DELETE", "/admin/v1/conferences/room-1/recording", ""},
 		{"POST", "/admin/v1/conferences/room-1/tokens", "{}"},
+		{"POST", "/admin/v1/conferences/room-1/stream-tokens", "{}"},
 		{"POST", "/admin/v1/opener-tokens", "{}"},
 		{"GET", "/admin/v1/nothing", ""},
 		{"GET", "/admin/", ""},
@@ -269,6 +278,9 @@ func TestAPI(t *testing.T) {
 		{"POST", "/admin/v1/opener-tokens", `{"lifetimeSeconds":31536001}`, 422, `~"code":"bad_request"`},
 		{"POST", "/admin/v1/conferences/room-1/tokens", `{"color":"red"}`, 422, `~unexpected property`},
 		{"POST", "/admin/v1/conferences/room-1/tokens", `{`, 400, `~"code":"bad_request"`},
+		{"POST", "/admin/v1/conferences/room-1/stream-tokens", `{"use":"watch","lifetimeSeconds":60}`, 201, `{"expiresAt":"2030-01-01T12:01:00Z","token":"w","url":"https://x/whip/room-1"}`},
+		{"POST", "/admin/v1/conferences/room-1/stream-tokens", `{"use":"x"}`, 422, `~"code":"bad_request"`},
+		{"POST", "/admin/v1/conferences/room-9/stream-tokens", `{}`, 404, `~"code":"not_found"`},
 		{"POST", "/admin/v1/opener-tokens", `{}`, 201, `{"expiresAt":"2030-01-02T12:00:00Z","token":"o"}`},
 		{"DELETE", "/admin/v1/conferences/room-1", "", 204, ""},
 		{"DELETE", "/admin/v1/conferences/room-1", "", 404, `~"code":"not_found"`},
@@ -304,6 +316,8 @@ func TestAPI(t *testing.T) {
 	wantGrants := []any{
 		Grant{Role: "participant"},
 		Grant{Name: "Bob", Role: "host"},
+		StreamGrant{Watch: true, Lifetime: time.Minute},
+		StreamGrant{Lifetime: 24 * time.Hour},
 		OpenerGrant{Lifetime: 24 * time.Hour},
 	}
 	if diff := cmp.Diff(wantGrants, m.granted); diff != "" {
@@ -351,6 +365,7 @@ func TestChangesAreLoggedWithoutSecrets(t *testing.T) {
 	for _, step := range []struct{ method, path, logged string }{
 		{"POST", "/admin/v1/conferences", "opened a meeting"},
 		{"POST", "/admin/v1/conferences/room-1/tokens", "join token"},
+		{"POST", "/admin/v1/conferences/room-1/stream-tokens", "stream token"},
 		{"POST", "/admin/v1/opener-tokens", "opener token"},
 		{"DELETE", "/admin/v1/conferences/room-1/participants/p_bob", "participant=p_bob"},
 		{"PUT", "/admin/v1/conferences/room-1/recording", "recording=r-1"},

@@ -60,6 +60,17 @@ type (
 	newToken struct {
 		Body Issued
 	}
+	askStreamToken struct {
+		Room string `path:"room" maxLength:"64" doc:"Id of the room, as in its link."`
+		Body struct {
+			Use             string `json:"use,omitempty" enum:"publish,watch" default:"publish" doc:"Publish over WHIP or watch over WHEP."`
+			Name            string `json:"name,omitempty" maxLength:"64" doc:"Of who publishes, whatever its holder says."`
+			LifetimeSeconds int    `json:"lifetimeSeconds,omitempty" minimum:"1" maximum:"31536000" default:"86400"`
+		}
+	}
+	newStreamToken struct {
+		Body IssuedStream
+	}
 )
 
 func (o operations) register(api huma.API) {
@@ -92,6 +103,10 @@ func (o operations) register(api huma.API) {
 		OperationID: "make-join-token", Method: http.MethodPost, Path: "/admin/v1/conferences/{room}/tokens", DefaultStatus: http.StatusCreated,
 		Summary: "Make a token that lets its holder into a room", Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
 	}, o.makeJoinToken)
+	huma.Register(api, huma.Operation{
+		OperationID: "make-stream-token", Method: http.MethodPost, Path: "/admin/v1/conferences/{room}/stream-tokens", DefaultStatus: http.StatusCreated,
+		Summary: "Make a token to publish into a room over WHIP, or to watch it over WHEP", Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
+	}, o.makeStreamToken)
 	huma.Register(api, huma.Operation{
 		OperationID: "make-opener-token", Method: http.MethodPost, Path: "/admin/v1/opener-tokens", DefaultStatus: http.StatusCreated,
 		Summary: "Make a token that lets its holder open meetings", Errors: []int{http.StatusUnauthorized},
@@ -161,6 +176,17 @@ func (o operations) makeJoinToken(ctx context.Context, in *askJoinToken) (*newTo
 	}
 	o.log.Info("admin made a join token", "room", in.Room, "role", in.Body.Role, "expires", t.ExpiresAt)
 	return &newToken{t}, nil
+}
+
+func (o operations) makeStreamToken(ctx context.Context, in *askStreamToken) (*newStreamToken, error) {
+	t, err := o.cfg.Tokens.StreamToken(ctx, in.Room, StreamGrant{
+		Watch: in.Body.Use == "watch", Name: in.Body.Name, Lifetime: time.Duration(in.Body.LifetimeSeconds) * time.Second,
+	})
+	if err != nil {
+		return nil, o.refusal("make a stream token for "+in.Room, err)
+	}
+	o.log.Info("admin made a stream token", "room", in.Room, "use", in.Body.Use, "expires", t.ExpiresAt)
+	return &newStreamToken{t}, nil
 }
 
 func (o operations) makeOpenerToken(ctx context.Context, in *askOpenerToken) (*newToken, error) {

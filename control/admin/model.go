@@ -97,6 +97,19 @@ type OpenerGrant struct {
 	Lifetime time.Duration
 }
 
+// StreamGrant says what a token for a stream allows.
+type StreamGrant struct {
+	Watch    bool   // or else publish
+	Name     string // of who publishes; empty: the one that its holder gives
+	Lifetime time.Duration
+}
+
+// IssuedStream is a token for a stream, and where to use it.
+type IssuedStream struct {
+	Issued
+	URL string `json:"url" doc:"The WHIP or WHEP endpoint, which takes the token as a bearer."`
+}
+
 // Issued is a token that has been made.
 type Issued struct {
 	Token     string    `json:"token"`
@@ -133,4 +146,9 @@ func (None) JoinToken(context.Context, string, Grant) (Issued, error) {
 // OpenerToken refuses.
 func (None) OpenerToken(context.Context, OpenerGrant) (Issued, error) {
 	return Issued{}, errNoMeetings
+}
+
+// StreamToken refuses.
+func (None) StreamToken(context.Context, string, StreamGrant) (IssuedStream, error) {
+	return IssuedStream{}, errNoMeetings
 }

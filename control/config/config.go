@@ -50,6 +50,7 @@ type Media struct {
 	PublicAddresses []string `toml:"public_addresses" doc:"Addresses under which this machine is reached from elsewhere when it does not hold them itself (NAT, floating addresses). Its own are found without being named."`
 	MaxSessions     int      `toml:"max_sessions" doc:"Most participants with media at one time. Each may cost about 1 MiB of packets held for repair."`
 	MaxParticipants int      `toml:"max_participants" doc:"Most participants of one meeting."`
+	MaxViewers      int      `toml:"max_viewers" doc:"Most viewers of one meeting's broadcast (WHEP), who have no seat in it. They count as sessions."`
 	Loudest         int      `toml:"loudest" doc:"How many people are heard at a time by somebody in a meeting with more open microphones: those who speak. Whoever is pinned is heard besides."`
 	Videos          int      `toml:"videos" doc:"Most pictures sent to one participant at a time: pinned ones, screens, who spoke last, who came first. More than 24 are hard work for browsers."`
 	Shards          int      `toml:"shards" doc:"Threads that forward media, each with a socket of its own on the port. 0: one for each core."`
@@ -88,6 +89,7 @@ func Default() Config {
 				PublicAddresses: []string{},
 				MaxSessions:     2000,
 				MaxParticipants: 100,
+				MaxViewers:      500,
 				Loudest:         3,
 				Videos:          24,
 				ReceiveBuffer:   4 << 20,

@@ -41,7 +41,7 @@ func (c Config) validate() []Problem {
 		}
 	}
 	for key, n := range map[string]int{
-		"media.max_sessions": c.Media.MaxSessions, "media.max_participants": c.Media.MaxParticipants, "media.loudest": c.Media.Loudest, "media.videos": c.Media.Videos, "media.receive_buffer": c.Media.ReceiveBuffer, "media.send_buffer": c.Media.SendBuffer,
+		"media.max_sessions": c.Media.MaxSessions, "media.max_participants": c.Media.MaxParticipants, "media.max_viewers": c.Media.MaxViewers, "media.loudest": c.Media.Loudest, "media.videos": c.Media.Videos, "media.receive_buffer": c.Media.ReceiveBuffer, "media.send_buffer": c.Media.SendBuffer,
 	} {
 		if n <= 0 {
 			wrong(key, "%d: want more than 0", n)

@@ -24,7 +24,7 @@ var edges = []struct{ from, to string }{
 // doors are the parts that stand above their root: through them the world
 // comes to the use-cases in it (docs/decisions, front doors). Every other
 // part lies below its root and does not know it.
-var doors = map[string]bool{"signaling/ws": true}
+var doors = map[string]bool{"signaling/ws": true, "signaling/whip": true}
 
 // browserStack is for clients and tests: the appliance runs no PeerConnection
 // of its own, and an import is how one would come back.

@@ -25,6 +25,9 @@ const (
 	Join Audience = "join" // take a seat in a room
 	Host Audience = "host" // get join tokens with the role of host
 	Open Audience = "open" // open a meeting
+
+	Ingest Audience = "ingest" // publish into a room over WHIP
+	View   Audience = "view"   // watch a room over WHEP
 )
 
 // Errors that callers match.

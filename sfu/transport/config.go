@@ -215,6 +215,9 @@ type RemoteParams struct {
 	Fingerprint Fingerprint
 }
 
+// Valid reports whether the credentials are well-formed (RFC 8839 §5.4).
+func (p *RemoteParams) Valid() bool { return iceChars(p.Ufrag, 4) && iceChars(p.Pwd, 22) }
+
 const (
 	millisecond = int64(1e6)
 	second      = int64(1e9)

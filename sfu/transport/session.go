@@ -140,7 +140,7 @@ func (s *Session) SetRemote(p RemoteParams, now int64) error {
 	switch {
 	case s.over():
 		return ErrOver
-	case !iceChars(p.Ufrag, 4) || !iceChars(p.Pwd, 22):
+	case !p.Valid():
 		return ErrRemoteParams
 	case g.remoteKey != nil && (g.remoteUfrag != p.Ufrag || g.remotePwd != p.Pwd):
 		return ErrRemoteChanged

@@ -40,26 +40,34 @@ func (e *Error) Error() string {
 // must be there and well-formed: one BUNDLE group over every section in use, rtcp-mux, one pair of ICE credentials, one
 // certificate.
 func ParseAnswer(text string) (sfu.Answer, error) {
-	if len(text) > MaxBytes {
-		return sfu.Answer{}, &Error{0, fmt.Sprintf("%d bytes, %d are allowed", len(text), MaxBytes)}
-	}
 	p := parser{}
+	if err := p.read(text); err != nil {
+		return sfu.Answer{}, err
+	}
+	return p.finish()
+}
+
+// read takes the lines.
+func (p *parser) read(text string) error {
+	if len(text) > MaxBytes {
+		return &Error{0, fmt.Sprintf("%d bytes, %d are allowed", len(text), MaxBytes)}
+	}
 	n := 0
 	for raw := range strings.SplitSeq(text, "\n") {
 		n++
 		p.line = n
 		if n > maxLines {
-			return sfu.Answer{}, p.errorf("more than %d lines", maxLines)
+			return p.errorf("more than %d lines", maxLines)
 		}
 		line := strings.TrimSuffix(raw, "\r")
 		if line == "" {
 			continue // behind the last line; browsers write none elsewhere
 		}
 		if err := p.take(line); err != nil {
-			return sfu.Answer{}, err
+			return err
 		}
 	}
-	return p.finish()
+	return nil
 }
 
 // transport are the attributes that may stand in the session or in any section, and mean one thing because of BUNDLE.
@@ -84,9 +92,12 @@ type section struct {
 	repaired   map[uint32]uint32 // retransmission by media SSRC
 	repairing  map[uint32]bool
 	directions int
+	bundleOnly bool
+	limits     map[string]uint64 // by rid
 }
 
 type parser struct {
+	offer    bool // of a client, not an answer
 	line     int
 	started  bool
 	session  transport
@@ -146,9 +157,9 @@ func (p *parser) media(value string) error {
 	}
 	s := &section{line: p.line, kind: f[0], formats: f[3:]}
 	s.Rejected = port == 0
-	if !s.Rejected {
+	if !s.Rejected || p.offer {
 		if f[0] != "audio" && f[0] != "video" {
-			return p.errorf("a section of kind %.20q, only audio and video are offered", f[0])
+			return p.errorf("a section of kind %.20q, only audio and video are spoken", f[0])
 		}
 		if f[2] != "UDP/TLS/RTP/SAVPF" {
 			return p.errorf("protocol %.30q, want UDP/TLS/RTP/SAVPF", f[2])
@@ -188,6 +199,11 @@ func (p *parser) transport(t *transport, name, value string) error {
 	case "setup":
 		switch value {
 		case "active", "passive":
+			t.setup = value
+		case "actpass":
+			if !p.offer {
+				return p.errorf("setup:actpass, want active")
+			}
 			t.setup = value
 		default:
 			return p.errorf("setup:%.20s, want active", value)
@@ -278,7 +294,10 @@ func (p *parser) attribute(s *section, name, value string) error {
 	case "ssrc-group":
 		return p.ssrcGroup(s, value)
 	case "bundle-only":
-		return p.errorf("bundle-only in an answer")
+		if !p.offer {
+			return p.errorf("bundle-only in an answer")
+		}
+		s.bundleOnly = true
 	default:
 		return p.transport(&s.transport, name, value)
 	}
@@ -369,7 +388,27 @@ func (p *parser) rid(s *section, value string) error {
 		return p.errorf("more than %d rids", maxRIDs)
 	}
 	s.RIDs = append(s.RIDs, f[0])
+	if n := ridLimit(f[2:]); n > 0 {
+		set(&s.limits, f[0], n)
+	}
 	return nil
+}
+
+// ridLimit returns what a rid's restrictions (RFC 8851 §5) say of its size, 0 if nothing: pixels a side or in all, or bits per
+// second. Only those of one kind compare, and offers use one kind.
+func ridLimit(fields []string) uint64 {
+	for _, f := range fields {
+		for r := range strings.SplitSeq(f, ";") {
+			k, v, _ := strings.Cut(r, "=")
+			switch k {
+			case "max-width", "max-height", "max-fs", "max-br", "max-pps":
+				if n, err := strconv.ParseUint(v, 10, 63); err == nil {
+					return n
+				}
+			}
+		}
+	}
+	return 0
 }
 
 // ridName is RFC 8851 §10: letters, digits, and by erratum no more.

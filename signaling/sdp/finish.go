@@ -15,46 +15,65 @@ func (p *parser) finish() (sfu.Answer, error) {
 		return sfu.Answer{}, &Error{0, "no m-line"}
 	}
 	var a sfu.Answer
+	used, err := p.bundle((*section).finish)
+	if err != nil {
+		return sfu.Answer{}, err
+	}
+	for _, s := range p.sections {
+		if s.Rejected {
+			a.Sections = append(a.Sections, sfu.AnswerSection{MID: s.MID, Rejected: true})
+		} else {
+			a.Sections = append(a.Sections, s.AnswerSection)
+		}
+	}
+	a.ICE, a.Fingerprint = used.params()
+	a.SetupActive = used.setup == "active"
+	return a, nil
+}
+
+// bundle finishes each section that is in use, and returns the transport that they share.
+func (p *parser) bundle(finish func(*section) error) (transport, error) {
 	seen := map[string]bool{}
 	grouped := map[string]bool{}
 	for _, mid := range p.group {
 		grouped[mid] = true
 	}
-	used := transport{}
+	used, any := transport{}, false
 	for _, s := range p.sections {
 		if s.MID == "" {
-			return sfu.Answer{}, &Error{s.line, "a section without a mid"}
+			return used, &Error{s.line, "a section without a mid"}
 		}
 		if seen[s.MID] {
-			return sfu.Answer{}, &Error{s.line, fmt.Sprintf("mid %.20q twice", s.MID)}
+			return used, &Error{s.line, fmt.Sprintf("mid %.20q twice", s.MID)}
 		}
 		seen[s.MID] = true
 		if s.Rejected {
-			a.Sections = append(a.Sections, sfu.AnswerSection{MID: s.MID, Rejected: true})
 			continue
 		}
+		any = true
 		if !grouped[s.MID] {
-			return sfu.Answer{}, &Error{s.line, fmt.Sprintf("section %.20q is not in the BUNDLE group", s.MID)}
+			return used, &Error{s.line, fmt.Sprintf("section %.20q is not in the BUNDLE group", s.MID)}
 		}
-		if err := s.finish(); err != nil {
-			return sfu.Answer{}, err
+		if err := finish(s); err != nil {
+			return used, err
 		}
 		if err := used.merge(s.over(p.session), s.line); err != nil {
-			return sfu.Answer{}, err
+			return used, err
 		}
-		a.Sections = append(a.Sections, s.AnswerSection)
 	}
 	if used == (transport{}) {
 		used = p.session // every section is rejected
 	}
-	if len(used.missing()) > 0 && slices.ContainsFunc(a.Sections, func(s sfu.AnswerSection) bool { return !s.Rejected }) {
-		return sfu.Answer{}, &Error{0, "no " + used.missing()}
+	if any && used.missing() != "" {
+		return used, &Error{0, "no " + used.missing()}
 	}
-	// Cloned, because what is kept of an answer would keep all of its text: for as long as the participant stays.
-	a.ICE = sfu.ICEParams{Ufrag: strings.Clone(used.ufrag), Pwd: strings.Clone(used.pwd)}
-	a.Fingerprint = sfu.Fingerprint{Algorithm: strings.Clone(used.fingerprint.Algorithm), Value: strings.Clone(used.fingerprint.Value)}
-	a.SetupActive = used.setup == "active"
-	return a, nil
+	return used, nil
+}
+
+// params are cloned, because what is kept of a description would keep all of its text: for as long as the participant stays.
+func (t *transport) params() (sfu.ICEParams, sfu.Fingerprint) {
+	return sfu.ICEParams{Ufrag: strings.Clone(t.ufrag), Pwd: strings.Clone(t.pwd)},
+		sfu.Fingerprint{Algorithm: strings.Clone(t.fingerprint.Algorithm), Value: strings.Clone(t.fingerprint.Value)}
 }
 
 // over returns the section's transport attributes with those of the session where it has none.
@@ -118,6 +137,24 @@ func (s *section) finish() error {
 	if !s.rtcpMux {
 		return &Error{s.line, fmt.Sprintf("section %.20q without rtcp-mux", s.MID)}
 	}
+	if err := s.way(); err != nil {
+		return err
+	}
+	if err := s.layers(); err != nil {
+		return err
+	}
+	if err := s.codecs(); err != nil {
+		return err
+	}
+	if len(s.Codecs) == 0 {
+		return &Error{s.line, fmt.Sprintf("section %.20q has no format with an rtpmap", s.MID)}
+	}
+	s.sources()
+	return nil
+}
+
+// way reads the direction of a section of an answer.
+func (s *section) way() error {
 	switch s.direction {
 	case "sendonly":
 		s.Direction = sfu.SendOnly
@@ -128,6 +165,11 @@ func (s *section) finish() error {
 	default: // sendrecv, or none, which means the same (RFC 8866 §6.7)
 		return &Error{s.line, fmt.Sprintf("section %.20q goes both ways, but none was offered so", s.MID)}
 	}
+	return nil
+}
+
+// layers are the rids that a section sends.
+func (s *section) layers() error {
 	if s.simulcast != nil {
 		for _, r := range s.simulcast {
 			if !slices.Contains(s.RIDs, r) {
@@ -136,10 +178,6 @@ func (s *section) finish() error {
 		}
 		s.RIDs = s.simulcast
 	}
-	if err := s.codecs(); err != nil {
-		return err
-	}
-	s.sources()
 	return nil
 }
 
@@ -172,9 +210,6 @@ func (s *section) codecs() error {
 		}
 		c.FMTP, c.Feedback, c.RTX = s.fmtp[pt], s.feedback[pt], rtx[pt]
 		s.Codecs = append(s.Codecs, c)
-	}
-	if len(s.Codecs) == 0 {
-		return &Error{s.line, fmt.Sprintf("section %.20q has no format with an rtpmap", s.MID)}
 	}
 	return nil
 }

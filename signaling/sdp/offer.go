@@ -1,8 +1,10 @@
-// Package sdp writes the offers that Sotto makes and reads the answers that browsers give (RFC 8866, 8829, 3264).
+// Package sdp writes the offers that Sotto makes and reads the answers that browsers give (RFC 8866, 8829, 3264), and the other way
+// round for clients that offer.
 //
 // It is text on one side and the plain types of package sfu on the other. WriteOffer produces what Chromium and Firefox accept as
-// answerers; ParseAnswer takes what they answer, within bounds, and its errors name the line. Whether an answer fits its offer is
-// for the one who made the offer to judge. There is no session state here, no offer of a client, no answer of a server.
+// answerers; ParseAnswer takes what they answer, ParseOffer what clients offer, within bounds, and their errors name the line. Whether
+// an answer fits its offer is for the one who made the offer to judge. A Fragment is the little that trickling and ICE restarts
+// exchange over HTTP. There is no session state here.
 package sdp
 
 import (
@@ -16,17 +18,31 @@ import (
 
 // WriteOffer returns the text of an offer. All values come from this server; none may hold a line end.
 func WriteOffer(o sfu.Offer) string {
-	w := writer{}
-	w.session(&o)
+	w := writer{setup: "actpass"}
+	return w.write(&o)
+}
+
+// WriteAnswer returns the text of an answer to a client's offer, in which the server waits for the DTLS handshake to begin. What it
+// describes was agreed; the MIDs and formats are the client's.
+func WriteAnswer(o sfu.Offer) string {
+	w := writer{setup: "passive"}
+	return w.write(&o)
+}
+
+type writer struct {
+	strings.Builder
+	setup string
+}
+
+func (w *writer) write(o *sfu.Offer) string {
+	w.session(o)
 	first := true
 	for i := range o.Sections {
-		w.section(&o, &o.Sections[i], first)
+		w.section(o, &o.Sections[i], first)
 		first = first && o.Sections[i].Rejected
 	}
 	return w.String()
 }
-
-type writer struct{ strings.Builder }
 
 // line writes one line of its parts.
 func (w *writer) line(parts ...string) {
@@ -52,7 +68,9 @@ func (w *writer) session(o *sfu.Offer) {
 	if len(group) > 0 {
 		w.line("a=group:BUNDLE ", strings.Join(group, " "))
 	}
-	w.line("a=extmap-allow-mixed")
+	if w.setup == "actpass" { // an answer may not say so unless the offer did
+		w.line("a=extmap-allow-mixed")
+	}
 	w.line("a=msid-semantic:WMS *")
 	w.line("a=ice-options:trickle renomination")
 	w.line("a=fingerprint:", o.Fingerprint.Algorithm, " ", o.Fingerprint.Value)
@@ -91,7 +109,7 @@ func (w *writer) section(o *sfu.Offer, s *sfu.Section, tagged bool) {
 	w.line("a=", s.Direction.String())
 	w.line("a=ice-ufrag:", o.ICE.Ufrag)
 	w.line("a=ice-pwd:", o.ICE.Pwd)
-	w.line("a=setup:actpass")
+	w.line("a=setup:", w.setup)
 	w.line("a=rtcp-mux")
 	w.line("a=rtcp-rsize")
 	w.codecs(s)

@@ -7,9 +7,9 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/sotto-edge/sotto/signaling"
+	"github.com/sotto-edge/sotto/signaling/internal/door"
 	"github.com/sotto-edge/sotto/signaling/wire"
 )
 
@@ -20,16 +20,16 @@ func (h *Handler) openMeeting(w http.ResponseWriter, r *http.Request) {
 	if !h.body(w, r, &wire.MeetingRequest{}) {
 		return
 	}
-	bearer, ok := bearer(r)
+	bearer, ok := door.Bearer(r)
 	if !ok {
 		refuse(w, http.StatusBadRequest, &wire.Error{
 			Code: wire.BadRequest, Message: "the Authorization header is not of the form Bearer TOKEN", Hint: "",
 		})
 		return
 	}
-	m, err := h.svc.OpenMeeting(r.Context(), signaling.Caller{Loopback: h.loopback(r), Bearer: bearer})
+	m, err := h.svc.OpenMeeting(r.Context(), signaling.Caller{Loopback: door.Loopback(r, h.cfg.Origins), Bearer: bearer})
 	if err != nil {
-		refuse(w, status(err), err)
+		refuse(w, door.Status(err), err)
 		return
 	}
 	m.URL = "https://" + r.Host + "/m/" + m.Room
@@ -43,7 +43,7 @@ func (h *Handler) joinToken(w http.ResponseWriter, r *http.Request) {
 	}
 	t, err := h.svc.JoinToken(r.Context(), r.PathValue("room"), body)
 	if err != nil {
-		refuse(w, status(err), err)
+		refuse(w, door.Status(err), err)
 		return
 	}
 	respond(w, http.StatusOK, t)
@@ -61,7 +61,7 @@ func notFound(w http.ResponseWriter, _ *http.Request) {
 
 // body reads the JSON body of a call from a page that may make it. An empty one stands for {}.
 func (h *Handler) body(w http.ResponseWriter, r *http.Request, into any) bool {
-	if !h.sameOrigin(r) {
+	if !door.SameOrigin(r, h.cfg.Origins) {
 		refuse(w, http.StatusForbidden, &wire.Error{
 			Code: wire.Forbidden, Message: "a page of another site may not call", Hint: "add its host to the allowed origins of this server",
 		})
@@ -89,47 +89,10 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request, into any) bool {
 		return false
 	}
 	if refusal := wire.DecodeBody(text, into); refusal != nil {
-		refuse(w, status(refusal), refusal)
+		refuse(w, door.Status(refusal), refusal)
 		return false
 	}
 	return true
-}
-
-// bearer returns the token of the Authorization header (RFC 6750 §2.1), empty if there is no header.
-func bearer(r *http.Request) (string, bool) {
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		return "", true
-	}
-	scheme, text, _ := strings.Cut(header, " ")
-	text = strings.TrimSpace(text)
-	return text, strings.EqualFold(scheme, "Bearer") && text != ""
-}
-
-// statuses are the HTTP statuses of error codes; what is not here is a 400.
-var statuses = map[wire.Code]int{
-	wire.Unauthorized: http.StatusUnauthorized,
-	wire.TokenExpired: http.StatusUnauthorized,
-	wire.Forbidden:    http.StatusForbidden,
-	wire.NotFound:     http.StatusNotFound,
-	wire.RoomClosed:   http.StatusGone,
-	wire.RoomFull:     http.StatusConflict,
-	wire.Conflict:     http.StatusConflict,
-	wire.TooLarge:     http.StatusRequestEntityTooLarge,
-	wire.RateLimited:  http.StatusTooManyRequests,
-	wire.TooMany:      http.StatusServiceUnavailable,
-	wire.Internal:     http.StatusInternalServerError,
-}
-
-func status(err error) int {
-	var e *wire.Error
-	if errors.As(err, &e) {
-		if s, ok := statuses[e.Code]; ok {
-			return s
-		}
-		return http.StatusBadRequest
-	}
-	return http.StatusInternalServerError
 }
 
 func refuse(w http.ResponseWriter, status int, err error) {

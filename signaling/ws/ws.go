@@ -9,16 +9,14 @@ package ws
 
 import (
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/coder/websocket"
 
 	"github.com/sotto-edge/sotto/signaling"
+	"github.com/sotto-edge/sotto/signaling/internal/door"
 	"github.com/sotto-edge/sotto/signaling/wire"
 )
 
@@ -69,7 +67,7 @@ const readLimit = 4 * wire.MaxFrameBytes
 
 // socket is one WebSocket, from its handshake to its end.
 func (h *Handler) socket(w http.ResponseWriter, r *http.Request) {
-	if !h.sameOrigin(r) {
+	if !door.SameOrigin(r, h.cfg.Origins) {
 		refuse(w, http.StatusForbidden, &wire.Error{
 			Code: wire.Forbidden, Message: "a page of another site may not connect", Hint: "add its host to the allowed origins of this server",
 		})
@@ -110,54 +108,4 @@ func offers(r *http.Request, protocol string) bool {
 		}
 	}
 	return false
-}
-
-// sameOrigin says whether the page that makes the request may. Programs that are no browser send no Origin.
-func (h *Handler) sameOrigin(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return true
-	}
-	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" || r.TLS != nil && u.Scheme != "https" {
-		return false // "null" among others, and pages that somebody on the way could have changed
-	}
-	if strings.EqualFold(u.Host, r.Host) {
-		return true
-	}
-	for _, o := range h.cfg.Origins {
-		if strings.EqualFold(u.Host, o) {
-			return true
-		}
-	}
-	return false
-}
-
-// loopback says whether the request comes from this machine itself. What counts is the peer's real address; a forwarded header
-// only ever takes the privilege away, because then the peer is a proxy. The Host must be a name of this machine or a configured
-// one: a page of another site whose name was bent to 127.0.0.1 must not open meetings.
-func (h *Handler) loopback(r *http.Request) bool {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !peer.Addr().Unmap().IsLoopback() {
-		return false
-	}
-	for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
-		if len(r.Header.Values(header)) > 0 {
-			return false
-		}
-	}
-	for _, o := range h.cfg.Origins {
-		if strings.EqualFold(r.Host, o) {
-			return true
-		}
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") { // RFC 6761 §6.3
-		return true
-	}
-	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && addr.Unmap().IsLoopback()
 }

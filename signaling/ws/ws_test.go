@@ -20,6 +20,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/token"
 	"github.com/sotto-edge/sotto/sfu"
 	"github.com/sotto-edge/sotto/signaling"
+	"github.com/sotto-edge/sotto/signaling/internal/door"
 	"github.com/sotto-edge/sotto/signaling/internal/fake"
 	"github.com/sotto-edge/sotto/signaling/wire"
 )
@@ -32,6 +33,10 @@ func (m media) Join(ctx context.Context, conference string, o sfu.JoinOptions) (
 		return nil, err
 	}
 	return e, nil
+}
+
+func (m media) JoinOffered(ctx context.Context, conference string, o sfu.OfferedJoin) (signaling.Endpoint, *sfu.Offer, error) {
+	return m.Media.JoinOffered(ctx, conference, o)
 }
 
 func newService(t *testing.T, change func(*signaling.Config)) *signaling.Service {
@@ -501,7 +506,7 @@ func TestHTTPRefusals(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	if s := status(errors.New("x")); s != http.StatusInternalServerError {
+	if s := door.Status(errors.New("x")); s != http.StatusInternalServerError {
 		t.Errorf("status %d", s)
 	}
 	rec := httptest.NewRecorder()

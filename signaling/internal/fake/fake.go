@@ -95,7 +95,7 @@ func (m *Media) Join(ctx context.Context, conference string, o sfu.JoinOptions) 
 	if err := m.enter(ctx, "Join"); err != nil {
 		return nil, err
 	}
-	e := &Endpoint{media: m, conference: conference, id: o.Participant, own: map[sfu.TrackID]*publication{}}
+	e := &Endpoint{media: m, conference: conference, id: o.Participant, own: map[sfu.TrackID]*publication{}, changed: make(chan struct{}, 1)}
 	m.mu.Lock()
 	for _, p := range o.Publish {
 		e.publish(p)
@@ -110,6 +110,27 @@ func (m *Media) Join(ctx context.Context, conference string, o sfu.JoinOptions) 
 	m.mu.Unlock()
 	e.offer()
 	return e, nil
+}
+
+// JoinOffered makes the endpoint of a client that offers. It takes every section.
+func (m *Media) JoinOffered(ctx context.Context, conference string, o sfu.OfferedJoin) (*Endpoint, *sfu.Offer, error) {
+	if err := m.enter(ctx, "JoinOffered"); err != nil {
+		return nil, nil, err
+	}
+	e := &Endpoint{media: m, conference: conference, id: o.Participant, own: map[sfu.TrackID]*publication{}, changed: make(chan struct{}, 1), outstanding: true}
+	m.mu.Lock()
+	for i, cs := range o.Offer.Sections {
+		if i < len(o.Sources) && o.Sources[i] != "" {
+			e.publish(sfu.Publish{Source: o.Sources[i]})
+		} else {
+			e.sections = append(e.sections, sfu.Section{Kind: cs.Kind, Direction: sfu.SendOnly, SSRC: uint32(i + 1), CNAME: "c"})
+		}
+		e.sections[i].MID, e.sections[i].Codecs = cs.MID, cs.Codecs
+	}
+	m.endpoints[o.Participant] = e
+	answer := e.describe()
+	m.mu.Unlock()
+	return e, answer, nil
 }
 
 // StartRecording notes that a conference is recorded.
@@ -152,6 +173,7 @@ type Endpoint struct {
 	media      *Media
 	conference string
 	id         sfu.ParticipantID
+	changed    chan struct{}
 
 	// Guarded by the Media's lock.
 	own         map[sfu.TrackID]*publication
@@ -221,17 +243,24 @@ func (e *Endpoint) offer() {
 	}
 	e.number++
 	e.outstanding, e.dirty = true, false
-	o := &sfu.Offer{
-		Number: e.number,
-		ICE: sfu.ICEParams{
-			Ufrag: "ufrag" + strconv.Itoa(e.restarts), Pwd: "abcdefghijklmnopqrstuv",
-			Candidates: []sfu.Candidate{{Addr: netip.MustParseAddrPort("198.18.0.1:5000"), Priority: 1, Foundation: "1"}},
-		},
-		Fingerprint: sfu.Fingerprint{Algorithm: "sha-256", Value: strings.TrimSuffix(strings.Repeat("AB:", 32), ":")},
-		Sections:    slices.Clone(e.sections),
-	}
+	o := e.describe()
 	e.media.mu.Unlock()
 	e.event(sfu.Event{Type: sfu.EventOffer, Offer: o})
+}
+
+// describe is called with the Media's lock held.
+func (e *Endpoint) describe() *sfu.Offer {
+	return &sfu.Offer{
+		Number: e.number, ICE: e.ice(), Sections: slices.Clone(e.sections),
+		Fingerprint: sfu.Fingerprint{Algorithm: "sha-256", Value: strings.TrimSuffix(strings.Repeat("AB:", 32), ":")},
+	}
+}
+
+func (e *Endpoint) ice() sfu.ICEParams {
+	return sfu.ICEParams{
+		Ufrag: "ufrag" + strconv.Itoa(e.restarts), Pwd: "abcdefghijklmnopqrstuv",
+		Candidates: []sfu.Candidate{{Addr: netip.MustParseAddrPort("198.18.0.1:5000"), Priority: 1, Foundation: "1"}},
+	}
 }
 
 func (e *Endpoint) event(ev sfu.Event) {
@@ -331,6 +360,10 @@ func (e *Endpoint) bindings() {
 	}
 	e.media.mu.Unlock()
 	e.event(sfu.Event{Type: sfu.EventSlots, Slots: slots})
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
 }
 
 // SetVideos notes the bound.
@@ -397,6 +430,27 @@ func (e *Endpoint) Restart(ctx context.Context) error {
 	e.media.mu.Unlock()
 	e.offer()
 	return nil
+}
+
+// RestartOffered makes new credentials.
+func (e *Endpoint) RestartOffered(ctx context.Context, p sfu.ICEParams) (sfu.ICEParams, error) {
+	if err := e.call(ctx, "RestartOffered", p.Ufrag); err != nil {
+		return sfu.ICEParams{}, err
+	}
+	e.media.mu.Lock()
+	defer e.media.mu.Unlock()
+	e.restarts++
+	return e.ice(), nil
+}
+
+// Changed says that what is shown has changed since it was last read.
+func (e *Endpoint) Changed() <-chan struct{} { return e.changed }
+
+// Shown returns the tracks that it is subscribed to.
+func (e *Endpoint) Shown() []sfu.TrackID {
+	e.media.mu.Lock()
+	defer e.media.mu.Unlock()
+	return slices.Clone(e.slots)
 }
 
 // Close ends the endpoint.
