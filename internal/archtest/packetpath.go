@@ -10,7 +10,7 @@ import (
 var packetPath = map[string]bool{
 	"internal/udp": true, "internal/pktbuf": true, "internal/spsc": true, "internal/stun": true, "internal/rtp": true,
 	"perc/srtp":     true,
-	"sfu/transport": true, "sfu/forward": true, "sfu/history": true, "sfu/tap": true, "sfu/rtcp": true, "sfu/speaker": true,
+	"sfu/transport": true, "sfu/forward": true, "sfu/history": true, "sfu/tap": true, "sfu/rtcp": true, "sfu/speaker": true, "sfu/bwe": true,
 	"sfu/layer": true,
 }
 

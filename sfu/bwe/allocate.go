@@ -37,8 +37,9 @@ const (
 	maxStreams = 512
 
 	upMargin   = 1.12 // a step up must fit with this to spare
+	downMargin = 1.03 // and what is chosen when something must go, so that it is not the next to go
 	keepMargin = 0.95 // what is sent may grow by this before it must go down
-	inertia    = 0.75 // how much worse off another must be to take from one that has
+	unfair     = 2    // times that another must be better off, even after it has given, to have to
 	bigEnough  = 0.7  // of the pixels shown, that a picture must have so that no larger one is of use
 )
 
@@ -50,80 +51,140 @@ const (
 // stream counts as four times as large, the speaker's as twice. What does not fit does not keep others from what does.
 // A candidate larger than what is shown is of no use.
 //
-// A step above Current must fit with a margin, and Current is left only if it has not fitted by another: between the two
-// nothing changes, so that an estimate that trembles does not make layers flap.
+// What is sent is kept as long as it fits, a little over the budget even; steps up must fit with a margin. It is shared out anew
+// only when it no longer fits, or when somebody is so much worse off than another that it is worth the change. Between these
+// nothing moves, so that an estimate that trembles does not make layers flap.
 func Allocate(budget uint64, streams []Stream, out []int) Allocation {
-	var (
-		full [maxStreams / 64]uint64 // cannot go higher
-		a    = allocator{left: float64(budget), need: math.Inf(1)}
-	)
+	var ideal [maxStreams]int16
+	sound, kept := 0.0, 0.0
 	for i := range streams {
+		s := &streams[i]
 		out[i] = -1
-		if s := &streams[i]; s.Audio && len(s.Candidates) > 0 {
+		switch {
+		case s.Audio:
 			out[i] = len(s.Candidates) - 1
-			a.left -= float64(s.Candidates[out[i]].Rate)
+			sound += s.rate(out[i])
+		case i < maxStreams && s.Pixels > 0:
+			out[i] = s.useful(s.Current)
+			kept += s.rate(out[i])
 		}
 	}
 	n := min(len(streams), maxStreams)
+	video := max(float64(budget)-sound, 0)
+	switch {
+	case kept > video/keepMargin:
+		share(video/downMargin, streams[:n], ideal[:n])
+		adopt(streams[:n], ideal[:n], out)
+	default:
+		share(video/upMargin, streams[:n], ideal[:n])
+		if fairer(streams[:n], ideal[:n], out) {
+			adopt(streams[:n], ideal[:n], out)
+			break
+		}
+		for i := range n {
+			ideal[i] = int16(out[i])
+		}
+		raise(video/upMargin-kept, streams[:n], ideal[:n])
+		adopt(streams[:n], ideal[:n], out)
+	}
+	return sum(sound, streams, out)
+}
+
+// share shares out budget from nothing.
+func share(budget float64, streams []Stream, level []int16) {
+	for i := range level {
+		level[i] = -1
+	}
+	raise(budget, streams, level)
+}
+
+// raise spends what is left on steps up, the worst-off first.
+func raise(left float64, streams []Stream, level []int16) {
+	var full [maxStreams / 64]uint64 // cannot go higher
 	for {
 		best, bestRank := -1, math.Inf(1)
-		for i := range n {
+		for i := range streams {
 			s := &streams[i]
 			if s.Audio || s.Pixels == 0 || full[i/64]>>(i%64)&1 != 0 {
 				continue
 			}
-			if r := s.rank(out[i]); r < bestRank {
+			if r := s.rank(int(level[i])); r < bestRank {
 				best, bestRank = i, r
 			}
 		}
 		if best < 0 {
-			break
+			return
 		}
-		s := &streams[best]
-		next := s.better(out[best])
-		if next < 0 || !a.take(s, out[best], next, budget) {
+		s, from := &streams[best], int(level[best])
+		next := s.better(from)
+		if next < 0 || s.rate(next)-s.rate(from) > left {
 			full[best/64] |= 1 << (best % 64)
 			continue
 		}
-		out[best] = next
+		left -= s.rate(next) - s.rate(from)
+		level[best] = int16(next)
 	}
-	var r Allocation
+}
+
+// fairer says whether ideal takes only from such as will still be far better off than somebody, whom it raises, is now.
+func fairer(streams []Stream, ideal []int16, now []int) bool {
+	worst, giver := math.Inf(1), math.Inf(1)
 	for i := range streams {
-		if out[i] >= 0 {
-			r.Used += streams[i].Candidates[out[i]].Rate
+		s := &streams[i]
+		if s.Audio || s.Pixels == 0 {
+			continue
+		}
+		if int(ideal[i]) > now[i] {
+			worst = min(worst, s.rank(now[i]))
+		}
+		if int(ideal[i]) < now[i] {
+			giver = min(giver, s.rank(int(ideal[i])))
 		}
 	}
-	if !math.IsInf(a.need, 1) {
-		r.Need = uint64(a.need) + 1
-	}
-	return r
-}
-
-type allocator struct {
-	left float64
-	need float64
-}
-
-// take pays for a step if it fits.
-func (a *allocator) take(s *Stream, from, to int, budget uint64) bool {
-	cost := s.cost(to) - s.cost(from)
-	if cost > a.left {
-		a.need = min(a.need, float64(budget)-a.left+cost)
-		return false
-	}
-	a.left -= cost
-	return true
-}
-
-// cost is what a candidate counts against the budget.
-func (s *Stream) cost(c int) float64 {
 	switch {
-	case c < 0:
+	case math.IsInf(giver, 1):
+		return false
+	case giver < 0: // who gets nothing has a rank below zero, and the larger it is shown the lower
+		return worst < unfair*giver
+	}
+	return unfair*worst < giver
+}
+
+func adopt(streams []Stream, level []int16, out []int) {
+	for i := range streams {
+		if !streams[i].Audio {
+			out[i] = int(level[i])
+		}
+	}
+}
+
+// sum adds up what was chosen, and what the next step would need.
+func sum(sound float64, streams []Stream, out []int) Allocation {
+	video, step := 0.0, math.Inf(1)
+	for i := range streams {
+		s := &streams[i]
+		if s.Audio {
+			continue
+		}
+		video += s.rate(out[i])
+		if i >= maxStreams || s.Pixels == 0 {
+			continue
+		}
+		if next := s.better(out[i]); next >= 0 {
+			step = min(step, s.rate(next)-s.rate(out[i]))
+		}
+	}
+	a := Allocation{Used: uint64(sound + video)}
+	if !math.IsInf(step, 1) {
+		a.Need = uint64(sound+(video+max(step, 0))*upMargin) + 1
+	}
+	return a
+}
+
+// rate is what a candidate costs, 0 for none.
+func (s *Stream) rate(c int) float64 {
+	if c < 0 {
 		return 0
-	case c > s.Current:
-		return upMargin * float64(s.Candidates[c].Rate)
-	case c == s.Current:
-		return keepMargin * float64(s.Candidates[c].Rate)
 	}
 	return float64(s.Candidates[c].Rate)
 }
@@ -142,22 +203,23 @@ func (s *Stream) rank(c int) float64 {
 		if s.Screen {
 			weight *= 1e6
 		}
-		return -weight * s.lean(c)
+		return -weight
 	}
-	r := float64(s.Candidates[c].Rate) / weight
 	if s.Screen {
-		// Between nothing and any face: a rate a pixel is far above this.
-		r *= 1e-12
+		weight *= 1e12 // behind nothing, and far before any face
 	}
-	return r / s.lean(c)
+	return s.rate(c) / weight
 }
 
-// lean favours what is sent already.
-func (s *Stream) lean(c int) float64 {
-	if c < s.Current {
-		return 1 / inertia
+// useful returns the highest candidate up to c that is of use.
+func (s *Stream) useful(c int) int {
+	limit := s.largest()
+	for c = min(c, len(s.Candidates)-1); c >= 0; c-- {
+		if s.Candidates[c].Rate > 0 && s.Candidates[c].Pixels <= limit {
+			return c
+		}
 	}
-	return 1
+	return -1
 }
 
 // better returns the next candidate that shows more than c, -1 if there is none.

@@ -137,7 +137,7 @@ func (e *Estimator) lifetime() int64 { return 3*e.rtt + 2*e.interval + 500*milli
 func (e *Estimator) REMB(bps uint64, now int64) {
 	e.now = max(e.now, now)
 	e.cap, e.capAt = float64(max(bps, e.cfg.Min)), now
-	if !e.hasFeedback(now) && (e.cap < e.target || e.sent.rate(e.now/1000, 500_000) > 0) {
+	if e.cap < e.target || !e.hasFeedback(now) && e.sent.rate(e.now/1000, 500_000) > 0 {
 		e.set(e.cap)
 	}
 }
@@ -179,15 +179,15 @@ func (e *Estimator) Target() uint64 { return uint64(e.target) }
 // PacingRate is how fast what waits may leave, in bit/s: a frame is spread over less than its interval, but not sent as one
 // burst. Audio need not wait.
 func (e *Estimator) PacingRate() uint64 {
-	if e.ctl.held {
-		return uint64(e.target)
+	if c := &e.ctl; c.held || c.rivalry || c.heldAt != 0 && e.now-c.heldAt < afterHold {
+		return uint64(1.2 * e.target) // what has waited must not make the queue again
 	}
 	return uint64(2.5 * e.target)
 }
 
-// Congested says that a queue stands on the path, or that nothing is heard any more: what is not audio waits, and layers go down
-// at once.
-func (e *Estimator) Congested() bool { return e.ctl.held || e.ctl.stalled }
+// Congested says that a queue stands on the path, or that nothing is heard any more: what is not audio waits. It may be a doubt
+// that ends with the next feedback: what waits is sent then, unless Target says that another layer is to go down at once.
+func (e *Estimator) Congested() bool { return e.ctl.held || e.ctl.doubt || e.ctl.stalled }
 
 // Loss is the share of packets lost in the last second, 0 to 1.
 func (e *Estimator) Loss() float64 { return e.loss.ratio(e.now) }

@@ -5,34 +5,45 @@ const (
 	growth   = 0.08 // per second, far from any known limit
 	capacity = 0.2  // weight of a new sight of the limit
 
-	quiet      = 25_000  // microseconds of queue that are no matter
-	deep       = 150_000 // above this, beyond the threshold, media waits
-	heldAtMost = 1500 * millisecond
-	blackout   = second // without feedback, after which the target falls
+	quiet         = 25_000  // microseconds of queue that are no matter
+	deep          = 150_000 // above this, beyond the threshold, media waits
+	drained       = 100_000 // below this it may go on: the lower layer drains the rest
+	hopeless      = 500_000
+	rivalPatience = 1500 * millisecond
+	cutChain      = 4 * second // reductions closer than this are one
+	lateEnough    = 3000       // bytes
+	leastSeen     = 0.18       // of what is sent: what a few packets say may be less, and is not believed before it is measured
+	heldProof     = 300 * millisecond
+	afterHold     = 2 * second // since its begin, in which media is not sent faster than the path is thought to be
+	heldAtMost    = 1500 * millisecond
+	blackout      = second // without feedback, after which the target falls
 )
 
 // control is what the delay makes of the target.
 type control struct {
 	held    bool // a deep queue drains
+	doubt   bool // or seems to: the next feedback tells
 	stalled bool // feedback is overdue
 
-	heldAt    int64
-	heldFrom  int64 // arrival that the measure of the limit begins at, in microseconds; 0: none yet
-	heldLast  int64
-	heldBytes int
+	heldAt  int64
+	pressed span // what was in that queue before
 
-	low      int64 // queue at the last feedback, microseconds
-	cutAt    int64 // last reduction for delay
-	cutLow   int64 // queue then
-	cutRate  float64
-	stubborn int     // reductions that did not drain the queue
-	limit    float64 // where the path was full last, 0: not known
-	limitAt  int64
+	low     int64   // queue at the last feedback, microseconds
+	fall    float64 // how far it falls between two feedbacks of itself, in the mean
+	over    bool    // it was above the threshold
+	cutAt   int64   // last reduction for delay
+	cutRate float64
+	chain   bool    // it was soon after another
+	chainAt int64   // the first of them
+	series  float64 // what arrived before the first of several reductions
+	clearAt int64   // last without a queue
+	limit   float64 // where the path was full last, 0: not known
+	limitAt int64
 
-	rivalry  bool // the queue is somebody else's
-	rivalAt  int64
-	rivalLow int64
-	lostAt   int64 // last reduction for a loss, while rivalry
+	rivalry bool  // the queue is somebody else's
+	emptyAt int64 // since when it is gone, while rivalry
+	lostAt  int64 // last reduction for a loss, while rivalry
+	deepest int64 // while held
 
 	grewAt int64
 	fallAt int64 // last reduction for silence
@@ -44,7 +55,12 @@ type control struct {
 func (e *Estimator) response() int64 { return max(e.rtt, e.path, 10*millisecond) + e.interval }
 
 // threshold is the queue that counts as one, in microseconds. Jitter that the least of several packets still has is allowed for.
-func (e *Estimator) threshold() int64 { return quiet + int64(4*e.delay.jitter) }
+func (e *Estimator) threshold() int64 {
+	return quiet + int64(e.spread())
+}
+
+// spread is how far delays lie apart without a queue, in microseconds.
+func (e *Estimator) spread() float64 { return max(4*e.delay.jitter, 8*e.ctl.fall) }
 
 // update moves the target after a feedback.
 func (e *Estimator) update(now int64) {
@@ -52,12 +68,20 @@ func (e *Estimator) update(now int64) {
 	low, newest := e.delay.low(), e.delay.newest()
 	th := e.threshold()
 	rising := low > c.low+2000
+	// A queue of ours goes as slowly as it came; what goes at once was jitter that packets share.
+	if now-c.cutAt > second && !e.probe.shadows(now) && !c.rivalry {
+		c.fall += (float64(min(max(c.low-low, 0), 60_000)) - c.fall) / 64
+	}
 	c.low = low
+	wasOver := c.over
+	c.over = low > th
 
 	if c.held {
 		e.drain(now, newest, th)
 		return
 	}
+	wasDoubt := c.doubt
+	c.doubt = !wasDoubt && e.silent(now)
 	if e.probe.shadows(now) && low < deep+th {
 		return // the queue is that of a probe, which is judged on its own
 	}
@@ -65,52 +89,72 @@ func (e *Estimator) update(now int64) {
 	switch {
 	case c.rivalry:
 		e.compete(now)
-	case e.standing(now, newest, th) || low > deep+th:
+	case low > deep+th, newest > max(15_000, th/2) && (wasDoubt || e.silent(now)) && e.slower(now, newest):
 		e.hold(now)
-	case low > th && (rising || low > 2*th):
+	case c.over && wasOver && (rising || low > 2*th):
 		e.cut(now, low)
-	case low < th && !e.underused(now):
+	case !c.over && !e.underused(now):
 		e.grow(now)
 	default:
 		c.grewAt = now
 	}
 }
 
-// standing says whether a queue has just begun to grow so fast that to wait for several packets would be too long: the last one
-// is late, and those behind it are more so, although they have not arrived.
-func (e *Estimator) standing(now, newest, th int64) bool {
-	if newest < max(15_000, th/2) {
-		return false
-	}
+// silent says whether packets that should have arrived before this feedback was made are not in it. Behind a queue that has just
+// begun to grow fast, all that the path delivers still left before it: what is missing is the first sign of it. It may be no more
+// than a feedback that took long, so that it only makes media wait for the next one.
+func (e *Estimator) silent(now int64) bool {
+	return float64(e.inQueue(now)) > 12_000+2*e.ctl.overdue+4*e.delay.jitter
+}
+
+// slower says whether the last packets came at a rate well below that of sending, and enough of ours is late by it: a mere burst of
+// ours is faster, and who sends little learns little from one packet.
+func (e *Estimator) slower(now, newest int64) bool {
+	trail, sent := e.delay.trail(), e.sent.rate(now/1000, 300_000)
+	return trail > 0 && trail < 0.75*sent && sent*float64(newest) > 8e6*lateEnough
+}
+
+// inQueue is how long the first packet that has not arrived is late, in microseconds.
+func (e *Estimator) inQueue(now int64) int64 {
 	at, ok := e.flight.oldest(now)
 	if !ok {
-		return false
+		return 0
 	}
-	age := (now-at)/1000 - e.rtt/1000
-	return float64(age) > 30_000+1.5*e.ctl.overdue+4*e.delay.jitter
+	return (now - at - e.rtt) / 1000
 }
 
 // hold makes media wait until the queue has drained, and measures meanwhile what the path carries.
 func (e *Estimator) hold(now int64) {
 	c := &e.ctl
-	c.held, c.heldAt, c.heldFrom, c.heldBytes = true, now, 0, 0
+	c.held, c.heldAt, c.pressed, c.deepest = true, now, span{}, 0
 	// What is seen at this moment may be one packet; the measure replaces it.
 	seen := e.delay.trail()
 	if seen == 0 {
 		seen = e.acked.rate(e.clock, 150_000)
 	}
-	e.reduce(now, backoff*seen)
+	e.reduce(now, max(seen, leastSeen*e.sent.rate(now/1000, 300_000)))
 }
 
 // drain waits for the queue to go, and sets the target by what comes out of it.
 func (e *Estimator) drain(now, newest, th int64) {
 	c := &e.ctl
-	if seen := c.heldLast - c.heldFrom; c.heldFrom != 0 && seen >= 60_000 && c.heldBytes >= 2000 {
-		rate := float64(c.heldBytes) * 8e6 / float64(seen)
+	if rate, ours := c.pressed.rate(); ours {
 		c.limit, c.limitAt = rate, now
+		if now-c.chainAt < 1500*millisecond {
+			c.series = min(c.series, rate) // the path has become slower; who gives way to a rival does so for long
+		}
 		e.set(min(backoff*rate, max(e.target, c.cutRate)))
 	}
-	if newest < max(th, 40_000) || e.flight.waiting == 0 || now-c.heldAt > heldAtMost {
+	// Where only audio leaves, each packet should find less of a queue than the one before.
+	if e.delay.at(0).sent > (c.heldAt+heldProof)/1000 {
+		if newest > c.deepest-50_000 && c.deepest < hopeless {
+			e.meetRival(now)
+			return
+		}
+	} else {
+		c.deepest = max(c.deepest, newest)
+	}
+	if max(newest, e.inQueue(now)) < max(th, drained) || e.flight.waiting == 0 || now-c.heldAt > heldAtMost {
 		c.held = false
 		c.cutAt, c.grewAt = now, now
 		e.delay.forget()
@@ -129,56 +173,92 @@ func (e *Estimator) cut(now, low int64) {
 	}
 	c.limit += capacity * (acked - c.limit)
 	c.limitAt = now
-	e.reduce(now, backoff*acked)
+	e.reduce(now, acked)
 }
 
-func (e *Estimator) reduce(now int64, to float64) {
+// reduce goes below the rate at which packets came lately. If that is the rate at which they left, what we send is not what fills
+// the queue, and says little of what we could: then it is a step down and no more.
+func (e *Estimator) reduce(now int64, seen float64) {
 	c := &e.ctl
-	c.cutRate = e.target
-	c.cutAt, c.cutLow, c.grewAt = now, c.low, now
+	c.chain = c.cutAt != 0 && now-c.cutAt < cutChain
+	if sent := e.sent.rate(now/1000, 475_000); c.chain && c.low < hopeless && !e.draining(now) && sent < 0.4*c.series {
+		e.meetRival(now) // all that was given up has been taken
+		return
+	}
+	to := backoff * seen
+	if seen > 0.9*e.sent.rate(now/1000, 300_000) {
+		to = max(to, backoff*e.target)
+	}
+	acked := e.acked.rate(e.clock, 300_000)
+	if c.cutAt == 0 || now-c.cutAt > 2*second {
+		c.cutRate = e.target // what a better measure may bring back
+	}
+	if !c.chain {
+		c.chainAt = now
+		c.series = acked
+	}
+	c.cutAt, c.grewAt = now, now
 	e.set(min(e.target, to))
-	e.probe.overuse(now)
+	e.probe.overuse(now, e.target)
 }
 
-// judgeRival finds out whose queue it is: ours drains when we send less.
+// judgeRival finds out whose queue it is: one that stands although we have sent less for a while is not ours.
 func (e *Estimator) judgeRival(now, low, th int64) {
 	c := &e.ctl
-	if low < th {
-		c.stubborn = 0
-	}
 	if c.rivalry {
-		c.rivalLow = max(c.rivalLow, low)
-		if low < th || now-c.rivalAt > 20*second {
-			c.rivalry, c.stubborn = false, 0
+		if low >= quiet+int64(4*e.delay.jitter) {
+			c.emptyAt = now
+		}
+		// Our own queue, once the other has gone, is emptied by the first loss. One that is deeper than any that a rival
+		// makes us share is no life either.
+		if now-c.emptyAt > 2*second || low > hopeless {
+			c.rivalry = false
 		}
 		return
 	}
-	if c.cutAt == 0 || low < th || now-c.cutAt < e.response()+300*millisecond {
+	if low < th {
+		c.clearAt = now
 		return
 	}
-	if e.sent.rate(e.now/1000, 300_000) < 1.05*e.target && low > c.cutLow*9/10 {
-		if c.stubborn++; c.stubborn >= 3 {
-			c.rivalry, c.rivalAt, c.rivalLow, c.lostAt, c.grewAt = true, now, low, now, now
-		}
-	} else {
-		c.stubborn = 0
+	// A queue of ours that we have left alone for so long is gone.
+	if now-c.clearAt > rivalPatience && low < hopeless && e.sent.rate(now/1000, 475_000) < 0.75*c.series && !e.draining(now) {
+		e.meetRival(now)
 	}
+}
+
+// draining says that more of ours arrives than leaves: there is a queue of ours, and it is going.
+func (e *Estimator) draining(now int64) bool {
+	return e.acked.rate(e.clock, 450_000) > 1.1*e.sent.rate(now/1000, 475_000)
+}
+
+// meetRival takes up again some of what was given up for a queue that is not ours.
+func (e *Estimator) meetRival(now int64) {
+	c := &e.ctl
+	c.held, c.rivalry = false, true
+	c.emptyAt, c.lostAt, c.grewAt = now, now, now
+	e.set(max(e.target, min(0.6*c.series, 1.5*e.acked.rate(e.clock, 450_000)+100_000)))
 }
 
 // compete shares a queue with a flow that fills it: a little more each round trip, a quarter less for a loss, as such a flow does.
 func (e *Estimator) compete(now int64) {
 	c := &e.ctl
-	wait := e.response() + 1000*c.low
+	wait := max(e.rtt, 10*millisecond) + 1000*c.low
 	if e.loss.recent(now) && now-c.lostAt > wait {
 		c.lostAt, c.grewAt = now, now
-		e.set(0.75 * e.target)
+		e.set(0.75 * min(e.target, 1.1*e.acked.rate(e.clock, 450_000)))
 		return
 	}
-	if e.underused(now) {
+	// While nobody fills the queue it may have been us: slowly, and then not at all, until it is clear.
+	if empty := now - c.emptyAt; empty > second {
 		c.grewAt = now
 		return
+	} else if empty > 0 {
+		wait = max(wait, 150*millisecond)
 	}
-	e.raise(e.target + e.packetPer(wait)*e.since(now))
+	// The next layer may be more than half as much again, and there are no probes in somebody else's queue.
+	to := e.target + e.packetPer(wait)*e.since(now)
+	e.set(max(e.target, min(to, e.probe.want)))
+	e.raise(to)
 }
 
 // grow adds to the target while it is used and the path shows no queue.
@@ -240,4 +320,29 @@ func (e *Estimator) watch(now int64) (next int64) {
 		e.set(0.7 * e.target)
 	}
 	return now + 200*millisecond
+}
+
+// span measures how fast some packets left and came.
+type span struct {
+	sent, last int64 // when the first and the last left, microseconds
+	came, till int64 // and came
+	bytes      int   // behind the first
+	some       bool
+}
+
+func (s *span) add(sent, arrival int64, size int) {
+	if !s.some {
+		*s = span{sent: sent, last: sent, came: arrival, till: arrival, some: true}
+		return
+	}
+	s.last, s.till, s.bytes = max(s.last, sent), max(s.till, arrival), s.bytes+size
+}
+
+// rate is how fast they came, in bit/s; ours says that it is slower than they left, so that it is all that the path has for us.
+func (s *span) rate() (rate float64, ours bool) {
+	took := s.till - s.came
+	if took < 60_000 || s.bytes < 2000 {
+		return 0, false
+	}
+	return float64(s.bytes) * 8e6 / float64(took), 10*took > 11*(s.last-s.sent)
 }

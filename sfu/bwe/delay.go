@@ -26,8 +26,9 @@ type delay struct {
 	tail  [tailSize]packet // the last packets, each by itself
 	tailN uint64
 
-	last   int64   // delay of the packet before
-	jitter float64 // mean fall between neighbours: a queue that builds up has none
+	last     int64 // delay of the packet before
+	lastSent int64
+	jitter   float64 // mean fall between neighbours beyond what a queue can fall
 }
 
 type group struct {
@@ -66,9 +67,11 @@ func (d *delay) add(sent, arrival int64, size int) {
 	d.lowest = min(d.lowest, owd)
 
 	if d.last != unknownBase {
-		d.jitter += (float64(min(max(d.last-owd, 0), 60_000)) - d.jitter) / 32
+		// A queue falls by no more than the time that has gone by.
+		fall := d.last - owd - max(sent-d.lastSent, 0)
+		d.jitter += (float64(min(max(fall, 0), 60_000)) - d.jitter) / 32
 	}
-	d.last = owd
+	d.last, d.lastSent = owd, sent
 	d.tail[d.tailN%tailSize] = packet{arrival: arrival, owd: owd, size: size}
 	d.tailN++
 

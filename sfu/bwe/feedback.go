@@ -98,13 +98,8 @@ func (e *Estimator) arrived(ext, arrival int64, timed bool, now int64) {
 	e.delay.add(sent, arrival, int(r.size))
 	e.acked.add(arrival, int(r.size))
 	e.probe.arrived(r.probe, sent, arrival, int(r.size))
-	if c := &e.ctl; c.held && arrival-sent-e.delay.lowest > quiet {
-		if c.heldFrom == 0 {
-			c.heldFrom, c.heldLast = arrival, arrival
-		} else {
-			c.heldBytes += int(r.size)
-			c.heldLast = max(c.heldLast, arrival)
-		}
+	if c := &e.ctl; c.held && sent < c.heldAt/1000 && arrival-sent-e.delay.lowest > quiet {
+		c.pressed.add(sent, arrival, int(r.size))
 	}
 }
 
@@ -116,7 +111,10 @@ func (e *Estimator) missing(ext, now int64) {
 	}
 	r.state |= missed
 	e.loss.count(false, now)
-	e.loss.lastAt = now
+	if e.flight.sentAt(r, now) > e.ctl.lostAt {
+		e.loss.lastAt = now // a loss in answer to what is sent since the last step down
+	}
+	e.probe.missing(r.probe, int(r.size))
 }
 
 // finish draws the conclusions of one feedback.
@@ -154,14 +152,12 @@ func (e *Estimator) roundTrip(age int64) {
 		e.rtt = age
 		return
 	}
-	e.rtt += min((age-e.rtt)/64, millisecond)
+	e.rtt += min((age-e.rtt)/512, millisecond/4)
 }
 
 // inFront follows how old the first packet that has not arrived is at worst while there is no queue.
 func (e *Estimator) inFront(now int64) {
 	c := &e.ctl
 	c.overdue -= c.overdue / 128
-	if at, ok := e.flight.oldest(now); ok {
-		c.overdue = max(c.overdue, min(float64((now-at-e.rtt)/1000), 100_000))
-	}
+	c.overdue = max(c.overdue, min(float64(e.inQueue(now)), 100_000))
 }

@@ -21,22 +21,27 @@ const (
 	probeBurst    = 2500 // microseconds: what leaves within is one burst
 	probeFirst    = 3    // times the start is tried first
 	probeRound    = 2.5  // and what was proven, in each further round at the start
+	blurring      = 8000 // microseconds between delays
 	probeStart    = 6e6  // bit/s that are tried for at the start, once anything is wanted
 	probeUp       = 3.2  // times the target at most, in a probe for an upgrade
+	probeSoon     = 200 * millisecond
+	probeUse      = 1500 * millisecond
 	probeRetry    = second
 	probeRetryMax = 4 * second
-	probeCalm     = 1500 * millisecond // after a queue
-	unanswered    = 2                  // probes into silence; a receiver that has not answered reports nothing
+	probeCalm     = second // after a queue, and a second more for each Mbit/s
+	unanswered    = 2      // probes into silence; a receiver that has not answered reports nothing
 )
 
 // prober runs one probe at a time and measures it by itself: how fast it left, how fast it came.
 type prober struct {
 	want    float64
 	initial bool // in the doubling at the start
+	again   bool // in which one probe has failed
 
-	nextAt int64
-	retry  int64
-	tried  uint8 // before any feedback
+	nextAt   int64
+	retry    int64
+	provenAt int64 // last success
+	tried    uint8 // before any feedback
 
 	id      ProbeID
 	active  bool // is leaving
@@ -48,10 +53,12 @@ type prober struct {
 
 	// What left, in microseconds and bytes.
 	bytes, sent         int
-	firstSent           int64
+	firstSent, lastSent int64
+	firstLast           int64 // end of the first burst
+	firstBytes          int
 	burstSent           int64
 	burstBytes          int
-	got, gotFirst       int
+	got, gotFirst, lost int
 	firstGot, lastGot   int64
 	headLeast, endLeast int64 // delay in its first and last third
 }
@@ -119,6 +126,9 @@ func (e *Estimator) beginProbe(now int64) bool {
 		}
 		p.tried++
 	}
+	if !p.initial && now-p.provenAt < probeUse && e.underused(now) {
+		return false // what was proven last is to be used first: others may have need of the rest
+	}
 	rate := e.goal()
 	if rate == 0 {
 		return false
@@ -128,10 +138,10 @@ func (e *Estimator) beginProbe(now int64) bool {
 		id++
 	}
 	// Jitter blurs a short probe.
-	length := probeTime + int64(6000*e.delay.jitter)
+	length := probeTime + int64(1500*e.spread())
 	p.id, p.rate, p.startAt, p.active = id, rate, now, true
 	p.bytes = max(probeBytes, int(rate/8*float64(length)/float64(second)))
-	p.sent, p.burstBytes, p.got, p.gotFirst = 0, 0, 0, 0
+	p.sent, p.burstBytes, p.got, p.gotFirst, p.lost = 0, 0, 0, 0, 0
 	p.headLeast, p.endLeast = unknownBase, unknownBase
 	return true
 }
@@ -150,11 +160,15 @@ func (p *prober) send(id ProbeID, size int, now int64) ProbeID {
 	}
 	us := now / 1000
 	if p.sent == 0 {
-		p.firstSent, p.burstSent = us, us
+		p.firstSent, p.burstSent, p.firstBytes = us, us, 0
 	}
 	if us-p.burstSent >= probeBurst {
 		p.burstSent, p.burstBytes = us, 0
 	}
+	if us-p.firstSent < probeBurst {
+		p.firstLast, p.firstBytes = us, p.firstBytes+size
+	}
+	p.lastSent = us
 	p.sent += size
 	p.burstBytes += size
 	if p.sent >= p.bytes {
@@ -185,38 +199,51 @@ func (p *prober) arrived(id ProbeID, sent, arrival int64, size int) {
 	}
 }
 
+// missing takes in that a packet of a probe has not come.
+func (p *prober) missing(id ProbeID, size int) {
+	if id != NoProbe && id == p.id {
+		p.lost += size
+	}
+}
+
 // judge says what the probe has shown, once all of it has come or no more will come: the rate that got through, and whether
 // that was all that was sent.
-func (p *prober) judge(now, patience int64) (rate float64, full, done bool) {
-	if !p.pending || p.got < p.sent && now-p.doneAt < patience {
+func (p *prober) judge(now, patience int64, spread float64) (rate float64, full, done bool) {
+	if !p.pending || p.got+p.lost < p.sent && now-p.doneAt < patience {
 		return 0, false, false
 	}
 	p.pending = false
-	span, came := p.burstSent-p.firstSent, p.lastGot-p.firstGot
+	span, came := p.lastSent-p.firstLast, p.lastGot-p.firstGot
 	if 10*p.got < 8*p.sent || span <= probeBurst || p.got <= p.gotFirst {
 		return 0, false, true
 	}
-	left := float64(p.sent-p.burstBytes) * 8e6 / float64(span)
+	// Both from the end of the first burst to the end of the last, so that bursts do not make either look faster.
+	left := float64(p.sent-p.firstBytes) * 8e6 / float64(span)
 	rate = float64(p.got-p.gotFirst) * 8e6 / float64(max(came, 1))
-	if p.headLeast != unknownBase && p.endLeast != unknownBase {
+	if spread > blurring && p.headLeast != unknownBase && p.endLeast != unknownBase {
 		// The same from the queue that it built: the least delay of several packets is not blurred by jitter as two ends are.
 		queue, over := max(p.endLeast-p.headLeast, 0), 2*p.length()/3000
 		rate = max(rate, left*float64(over)/float64(over+queue))
 	}
-	return min(rate, left), rate > 0.9*left, true
+	if full = rate > 0.9*left; full {
+		return min(p.rate, float64(p.sent-p.burstBytes)*8e6/float64(max(p.burstSent-p.firstSent, 1))), true, true
+	}
+	return rate, false, true
 }
 
 // judgeProbe makes the target of what a probe has shown.
 func (e *Estimator) judgeProbe(now int64) {
 	p := &e.probe
-	rate, full, done := p.judge(now, 2*e.rtt+2*e.interval)
+	rate, full, done := p.judge(now, 2*e.rtt+2*e.interval, e.spread())
 	if !done {
 		return
 	}
 	p.shadow = now + e.response()
 	switch {
+	case 10*(p.got+p.lost) < 8*p.sent:
+		p.nextAt = now // feedback was lost, and says nothing
 	case full:
-		p.retry, p.nextAt = probeRetry, now
+		p.retry, p.nextAt, p.provenAt = probeRetry, now, now
 		e.set(max(e.target, rate))
 		e.ctl.grewAt = now
 		if rate > e.ctl.limit {
@@ -234,6 +261,10 @@ func (e *Estimator) judgeProbe(now int64) {
 
 func (e *Estimator) probeFailed(now int64) {
 	p := &e.probe
+	if p.initial && !p.again {
+		p.again, p.nextAt = true, now+probeSoon // one that jitter has blurred must not cost a good path its start
+		return
+	}
 	p.initial = false
 	p.nextAt = now + p.retry
 	p.retry = min(p.retry*3/2, probeRetryMax)
@@ -249,10 +280,11 @@ func (e *Estimator) abandonProbe(now int64) {
 	p.nextAt = max(p.nextAt, now+p.retry)
 }
 
-// overuse takes in that a queue was seen: what is under way would be measured in it.
-func (p *prober) overuse(now int64) {
+// overuse takes in that a queue was seen: what is under way would be measured in it. Who has much waits longer before it asks for
+// more, so that of two who share a path the smaller one comes first.
+func (p *prober) overuse(now int64, target float64) {
 	p.active, p.pending, p.initial = false, false, false
-	p.nextAt = max(p.nextAt, now+probeCalm)
+	p.nextAt = max(p.nextAt, now+probeCalm+min(int64(target/1e6*float64(second)), probeRetryMax))
 }
 
 // shadows says whether a queue of now may be that of a probe.
