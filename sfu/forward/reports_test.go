@@ -206,7 +206,7 @@ func TestOneClock(t *testing.T) {
 		for _, x := range streams {
 			went := r.now - at
 			sr := &pionrtcp.SenderReport{
-				SSRC: x.s.ssrc, NTPTime: x.ntp + uint64(went)<<32/uint64(sec), RTPTime: x.s.ts + uint32(went*x.clock/sec),
+				SSRC: x.s.ssrc, NTPTime: x.ntp + uint64(went/sec)<<32 + uint64(went%sec)<<32/uint64(sec), RTPTime: x.s.ts + uint32(went*x.clock/sec),
 			}
 			if i > 0 && x.clock == 48000 {
 				r.run(40 * ms)
@@ -273,11 +273,12 @@ func TestSenderReports(t *testing.T) {
 	if len(names) != 10 || names[0].Chunks[0].Source != 1001 || names[0].Chunks[0].Items[0].Text != "the node" {
 		t.Errorf("names %v", names)
 	}
-	// The receiver answers 30 ms later, having kept it for 10 of them.
+	// The receiver answers 30 ms later, having kept it for all but 20 ms since it was sent.
 	last := srs[9]
 	r.run(30 * ms)
+	kept := uint32((r.now - since(last.NTPTime) - 20*ms) * 65536 / sec)
 	c.report(&pionrtcp.ReceiverReport{SSRC: 1, Reports: []pionrtcp.ReceptionReport{
-		{SSRC: 99}, {SSRC: 1001, LastSenderReport: uint32(last.NTPTime >> 16), Delay: 655, FractionLost: 25, TotalLost: 3, Jitter: 44},
+		{SSRC: 99}, {SSRC: 1001, LastSenderReport: uint32(last.NTPTime >> 16), Delay: kept, FractionLost: 25, TotalLost: 3, Jitter: 44},
 	}})
 	st := leg.Stats()
 	if st.Lost != 3 || st.FractionLost != 25 || st.Jitter != 44 {
