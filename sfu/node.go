@@ -253,24 +253,15 @@ const (
 // listenUDP opens a socket for each shard, all on the one port. Where the system does not spread what comes over several, there is
 // one shard.
 func (n *Node) listenUDP() error {
-	cfg := udp.Config{
+	group, err := udp.ListenGroup(udp.Config{
 		Listen: n.cfg.Listen, ReceiveBuffer: n.cfg.ReceiveBuffer, SendBuffer: n.cfg.SendBuffer, NoGSO: n.cfg.NoGSO, NoGRO: n.cfg.NoGRO,
-		ReusePort: n.cfg.Shards > 1, First: true,
+	}, n.cfg.Shards)
+	if err != nil {
+		return err
 	}
-	for i := range n.cfg.Shards {
-		sock, err := udp.Listen(cfg)
-		if i == 0 && errors.Is(err, errors.ErrUnsupported) {
-			cfg.ReusePort, n.cfg.Shards = false, 1
-			sock, err = udp.Listen(cfg)
-		}
-		if err != nil {
-			return err
-		}
+	n.cfg.Shards = len(group)
+	for i, sock := range group {
 		n.shards = append(n.shards, &shard{node: n, index: i, sock: sock})
-		if i == n.cfg.Shards-1 {
-			break
-		}
-		cfg.Listen, cfg.First = netip.AddrPortFrom(cfg.Listen.Addr(), sock.LocalAddr().Port()), false
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func BenchmarkReceive(b *testing.B) {
 				s.Flush()
 				b.StartTimer()
 				for n := 0; n < batch; {
-					r.Wait(patience)
+					r.Wait(patience, true)
 					n += r.Receive(dst)
 				}
 			}

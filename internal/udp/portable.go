@@ -11,9 +11,9 @@ import (
 
 // portable is the stand-in for systems other than Linux: the same promises over
 // net.UDPConn, one system call a datagram. It does not learn which local address a peer
-// asked when it listens on all of them (Path.Local is then the zero Addr), and
-// ReusePort is refused. With a full send buffer its Flush waits instead of dropping. It is
-// compiled on Linux too, for its tests.
+// asked when it listens on all of them (Path.Local is then the zero Addr), a group is of one,
+// and feedback comes with everything else. With a full send buffer its Flush waits instead of
+// dropping. It is compiled on Linux too, for its tests.
 type portable struct {
 	conn     *net.UDPConn
 	local    netip.AddrPort
@@ -47,9 +47,6 @@ const pollTime = time.Millisecond
 var past = time.Unix(1, 0)
 
 func listenPortable(cfg Config) (*portable, error) {
-	if cfg.ReusePort {
-		return nil, &listenError{"reuse port of", cfg.Listen, errors.ErrUnsupported}
-	}
 	p := &portable{reserved: -1, in: make([]byte, maxDatagram)}
 	network := "udp"
 	listen := net.UDPAddrFromAddrPort(unmap(cfg.Listen))
@@ -117,9 +114,12 @@ func (p *portable) Receive(dst []Datagram) int {
 	return 1
 }
 
+// ReceiveFeedback finds nothing.
+func (p *portable) ReceiveFeedback([]Datagram) int { return 0 }
+
 // Wait sleeps until there is something to receive, somebody calls Wake, or the timeout
 // has passed; a negative timeout never passes.
-func (p *portable) Wait(timeout time.Duration) (ready bool) {
+func (p *portable) Wait(timeout time.Duration, _ bool) (ready bool) {
 	if p.pending {
 		return true
 	}

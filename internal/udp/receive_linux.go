@@ -23,6 +23,7 @@ type control [16]uint64
 
 // receiver is the receiving half of a socket.
 type receiver struct {
+	fd      int
 	msgs    []unix.Mmsghdr
 	iovs    []unix.Iovec
 	addrs   []sockaddr
@@ -42,7 +43,8 @@ type receiver struct {
 	zoneName  string
 }
 
-func (r *receiver) init(gro bool) {
+func (r *receiver) init(fd int, gro bool) {
+	r.fd = fd
 	n := plainMessages
 	r.bufSize = plainSize
 	if gro {
@@ -76,9 +78,19 @@ func (r *receiver) zone(index uint32) string {
 // Receive fills dst with datagrams that have arrived and tells how many; it never
 // blocks. Their data is valid until the next Receive. Runs that the kernel has joined
 // are cut into datagrams; what dst has no room for comes with the next call.
-func (s *Socket) Receive(dst []Datagram) int {
-	r := &s.rx
-	if r.next == r.got && (len(dst) == 0 || !s.receiveMessages(len(dst))) {
+func (s *Socket) Receive(dst []Datagram) int { return s.receive(&s.rx, dst) }
+
+// ReceiveFeedback is Receive for the queue of feedback: transport-wide feedback and that of RFC 8888, as a datagram of their own.
+// There is nothing in it without Features.Feedback.
+func (s *Socket) ReceiveFeedback(dst []Datagram) int {
+	if s.aside < 0 {
+		return 0
+	}
+	return s.receive(&s.late, dst)
+}
+
+func (s *Socket) receive(r *receiver, dst []Datagram) int {
+	if r.next == r.got && (len(dst) == 0 || !s.receiveMessages(r, len(dst))) {
 		return 0
 	}
 	var n int
@@ -86,7 +98,7 @@ func (s *Socket) Receive(dst []Datagram) int {
 	for n < len(dst) && r.next < r.got {
 		size := int(r.msgs[r.next].Len)
 		base := r.next * r.bufSize
-		if r.off == 0 && !s.begin(size) {
+		if r.off == 0 && !s.begin(r, size) {
 			r.next++
 			continue
 		}
@@ -114,8 +126,7 @@ func (s *Socket) Receive(dst []Datagram) int {
 }
 
 // receiveMessages asks the kernel for at most max messages and says whether there are any.
-func (s *Socket) receiveMessages(max int) bool {
-	r := &s.rx
+func (s *Socket) receiveMessages(r *receiver, max int) bool {
 	r.next, r.got, r.off, r.full = 0, 0, 0, false
 	asked := min(max, len(r.msgs))
 	for i := range r.msgs[:asked] {
@@ -124,7 +135,7 @@ func (s *Socket) receiveMessages(max int) bool {
 		h.SetControllen(int(unsafe.Sizeof(control{})))
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd),
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd),
 			uintptr(unsafe.Pointer(&r.msgs[0])), uintptr(asked), unix.MSG_DONTWAIT, 0, 0)
 		s.counters.receiveCalls.Add(1)
 		switch errno {
@@ -145,13 +156,12 @@ func (s *Socket) receiveMessages(max int) bool {
 }
 
 // begin reads what came beside the message r.next and says whether it is to be used.
-func (s *Socket) begin(size int) bool {
-	r := &s.rx
+func (s *Socket) begin(r *receiver, size int) bool {
 	h := &r.msgs[r.next].Hdr
 	r.path = Path{Remote: s.remote(&r.addrs[r.next]), Local: s.pinned}
 	r.seg = 0
 	if n := int(h.Controllen); n > 0 {
-		s.parseControl(unsafe.Slice((*byte)(unsafe.Pointer(&r.ctls[r.next])), n))
+		s.parseControl(r, unsafe.Slice((*byte)(unsafe.Pointer(&r.ctls[r.next])), n))
 	}
 	if r.seg >= size {
 		r.seg = 0 // a run of one
@@ -164,8 +174,7 @@ func (s *Socket) begin(size int) bool {
 }
 
 // parseControl reads the ancillary data of a message into the receiver.
-func (s *Socket) parseControl(b []byte) {
-	r := &s.rx
+func (s *Socket) parseControl(r *receiver, b []byte) {
 	for len(b) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
 		size := int(h.Len)

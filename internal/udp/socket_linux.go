@@ -17,10 +17,12 @@ import (
 type Socket struct {
 	// Fixed by Listen.
 	fd       int
+	aside    int        // the queue of feedback is a socket too, of the same address; -1 without
 	inet6    bool       // AF_INET6, so sockaddrs and control messages are IPv6's
 	pinned   netip.Addr // the specific address bound to: Local of every path
 	local    netip.AddrPort
 	features Features
+	group    int // how many sockets share the address
 
 	// Shared with other goroutines.
 	counters counters
@@ -30,27 +32,91 @@ type Socket struct {
 	eventfd  int         // -1 once closed
 
 	// The owner's.
-	poll  [2]unix.PollFd
+	poll  [3]unix.PollFd
 	woken [8]byte // the eventfd is read into it
 	rx    receiver
+	late  receiver // of the queue of feedback
 	tx    sender
 }
 
 // Listen opens a socket.
 func Listen(cfg Config) (*Socket, error) {
-	s := &Socket{fd: -1, eventfd: -1}
-	if err := s.open(cfg); err != nil {
+	s := &Socket{fd: -1, aside: -1, eventfd: -1, group: 1}
+	if err := s.open(cfg, alone); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Socket) open(cfg Config) error {
-	if err := s.bind(cfg); err != nil {
+// ListenGroup opens n sockets that share an address, each with a queue of its own for feedback where the kernel can tell it apart.
+// The kernel spreads peers over them, by a hash of the source as long as Steer has not said otherwise. It fails when anybody else has
+// the address already.
+func ListenGroup(cfg Config, n int) (group []*Socket, err error) {
+	defer func() {
+		if err != nil {
+			for _, s := range group {
+				_ = s.Close()
+			}
+			group = nil
+		}
+	}()
+	how := first
+	for range n {
+		s := &Socket{fd: -1, aside: -1, eventfd: -1, group: n}
+		group = append(group, s)
+		if err := s.open(cfg, how); err != nil {
+			return group, err
+		}
+		how, cfg.Listen = further, netip.AddrPortFrom(cfg.Listen.Addr(), s.local.Port())
+		if err := s.setAside(cfg); err != nil {
+			return group, err
+		}
+	}
+	for _, s := range group {
+		s.features.Feedback = true
+	}
+	if _, err := group[0].Steer(nil); err != nil { // an old kernel: feedback must come with everything else
+		for _, s := range group {
+			_ = unix.Close(s.aside)
+			s.aside, s.features.Feedback = -1, false
+		}
+	}
+	return group, nil
+}
+
+// sharing is what a socket's address is to others.
+type sharing uint8
+
+const (
+	alone   sharing = iota
+	first           // others may follow, and none may have been there before
+	further         // it joins the first
+)
+
+func (s *Socket) open(cfg Config, how sharing) error {
+	if err := s.bind(cfg, how); err != nil {
 		return err
 	}
 	return s.setUp(cfg)
+}
+
+// setAside opens the queue of feedback.
+func (s *Socket) setAside(cfg Config) error {
+	family := unix.AF_INET
+	if s.inet6 {
+		family = unix.AF_INET6
+	}
+	fd, err := s.bindTo(cfg, further, family, s.local.Addr())
+	if err != nil {
+		return err
+	}
+	s.aside = fd
+	s.poll[2] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
+	gro := s.features.GRO && unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
+	s.late.init(fd, gro)
+	return nil
 }
 
 // setUp gives the bound socket all but its address.
@@ -60,14 +126,15 @@ func (s *Socket) setUp(cfg Config) error {
 		return &listenError{"eventfd for", cfg.Listen, err}
 	}
 	s.eventfd = efd
-	s.poll = [2]unix.PollFd{
+	s.poll = [3]unix.PollFd{
 		{Fd: int32(s.fd), Events: unix.POLLIN},
 		{Fd: int32(s.eventfd), Events: unix.POLLIN},
+		{Fd: -1}, // which poll passes over
 	}
 
 	s.features.LocalAddr = true
-	s.features.ReceiveBuffer = s.setBuffer(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
-	s.features.SendBuffer = s.setBuffer(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, cfg.SendBuffer)
+	s.features.ReceiveBuffer = setBuffer(s.fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
+	s.features.SendBuffer = setBuffer(s.fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, cfg.SendBuffer)
 	if !cfg.NoGSO {
 		_, err := unix.GetsockoptInt(s.fd, unix.SOL_UDP, unix.UDP_SEGMENT)
 		s.gso.Store(err == nil)
@@ -75,18 +142,18 @@ func (s *Socket) setUp(cfg Config) error {
 	if !cfg.NoGRO {
 		s.features.GRO = unix.SetsockoptInt(s.fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	}
-	s.rx.init(s.features.GRO)
+	s.rx.init(s.fd, s.features.GRO)
 	s.tx.init()
 	return nil
 }
 
 // bind makes the socket and binds it: to both families for a wildcard where there is
 // IPv6, else to the family of the address.
-func (s *Socket) bind(cfg Config) error {
+func (s *Socket) bind(cfg Config, how sharing) (err error) {
 	addr := cfg.Listen.Addr().Unmap()
 	switch {
 	case wildcard(cfg.Listen):
-		err := s.bindTo(cfg, unix.AF_INET6, netip.IPv6Unspecified())
+		s.fd, err = s.bindTo(cfg, how, unix.AF_INET6, netip.IPv6Unspecified())
 		if err == nil {
 			s.features.Family = DualStack
 			return nil
@@ -95,34 +162,34 @@ func (s *Socket) bind(cfg Config) error {
 			return err // a port in use is not a reason to serve half of the peers
 		}
 		s.features.Family = IPv4
-		return s.bindTo(cfg, unix.AF_INET, netip.IPv4Unspecified())
+		s.fd, err = s.bindTo(cfg, how, unix.AF_INET, netip.IPv4Unspecified())
 	case addr.Is4():
 		s.features.Family = IPv4
 		s.pinned = addr
-		return s.bindTo(cfg, unix.AF_INET, addr)
+		s.fd, err = s.bindTo(cfg, how, unix.AF_INET, addr)
 	default:
 		s.features.Family = IPv6
 		s.pinned = addr
-		return s.bindTo(cfg, unix.AF_INET6, addr)
+		s.fd, err = s.bindTo(cfg, how, unix.AF_INET6, addr)
 	}
+	return err
 }
 
-func (s *Socket) bindTo(cfg Config, family int, addr netip.Addr) error {
-	fail := func(op string, err error) error {
-		if s.fd >= 0 {
-			_ = unix.Close(s.fd)
-			s.fd = -1
+// bindTo returns a socket that is bound to addr and the port of cfg, or -1.
+func (s *Socket) bindTo(cfg Config, how sharing, family int, addr netip.Addr) (fd int, err error) {
+	fail := func(op string, err error) (int, error) {
+		if fd >= 0 {
+			_ = unix.Close(fd)
 		}
-		return &listenError{op, netip.AddrPortFrom(addr, cfg.Listen.Port()), err}
+		return -1, &listenError{op, netip.AddrPortFrom(addr, cfg.Listen.Port()), err}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return fail("socket for", err)
 	}
-	s.fd = fd
 	s.inet6 = family == unix.AF_INET6
 
-	if cfg.ReusePort && !cfg.First {
+	if how == further {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return fail("reuse port of", err)
 		}
@@ -161,7 +228,7 @@ func (s *Socket) bindTo(cfg Config, family int, addr netip.Addr) error {
 	if err := unix.Bind(fd, sa); err != nil {
 		return fail("bind", err)
 	}
-	if cfg.ReusePort && cfg.First { // only now: others may follow, and none was there before
+	if how == first { // only now: it was to fail if somebody was there before
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return fail("reuse port of", err)
 		}
@@ -176,20 +243,20 @@ func (s *Socket) bindTo(cfg Config, family int, addr netip.Addr) error {
 	case *unix.SockaddrInet6:
 		s.local = netip.AddrPortFrom(addr, uint16(b.Port))
 	}
-	return nil
+	return fd, nil
 }
 
 // setBuffer asks for a kernel buffer beyond the system's limit, then within it, and
 // tells what came of it.
-func (s *Socket) setBuffer(force, plain, size int) int {
+func setBuffer(fd, force, plain, size int) int {
 	if size <= 0 {
 		size = defaultBuffer
 	}
-	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, force, size) != nil {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, size) != nil {
 		// Never fails for a size: the kernel takes what its limit allows.
-		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, plain, size)
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, plain, size)
 	}
-	got, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, plain)
+	got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, plain)
 	if err != nil {
 		return 0
 	}
@@ -234,6 +301,10 @@ func (s *Socket) Close() error {
 		s.eventfd = -1
 	}
 	s.wakeMu.Unlock()
+	if s.aside >= 0 {
+		_ = unix.Close(s.aside)
+		s.aside = -1
+	}
 	if s.fd < 0 {
 		return nil
 	}

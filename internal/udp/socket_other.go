@@ -14,3 +14,12 @@ func Listen(cfg Config) (*Socket, error) {
 	}
 	return &Socket{p}, nil
 }
+
+// ListenGroup opens one socket, whatever n: the system does not spread what comes over several.
+func ListenGroup(cfg Config, _ int) ([]*Socket, error) {
+	s, err := Listen(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return []*Socket{s}, nil
+}

@@ -2,11 +2,11 @@ package udp
 
 import "golang.org/x/sys/unix"
 
-// Steer makes the kernel give datagrams of those peers to those of the sockets that share s's address, and others by a hash of
-// their source, as without it. It replaces what was asked for before. It returns how many peers it could take. It may be called from
-// any goroutine before the socket is closed.
+// Steer makes the kernel give datagrams of those peers to those of the sockets of s's group, and others by a hash of their source, as
+// without it. It replaces what was asked for before. It returns how many peers it could take. It may be called from any goroutine
+// before the socket is closed.
 func (s *Socket) Steer(rows []Steered) (int, error) {
-	program, taken := steerProgram(rows)
+	program, taken := steerProgram(rows, s.group, s.features.Feedback)
 	filter := make([]unix.SockFilter, len(program))
 	for i, x := range program {
 		filter[i] = unix.SockFilter{Code: x.code, Jt: x.jt, Jf: x.jf, K: x.k}

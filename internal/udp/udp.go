@@ -1,6 +1,9 @@
 // Package udp owns one UDP socket of a shard: datagrams in by the batch, datagrams out
 // by the batch, and the shard's sleep between the two.
 //
+// Feedback on arrivals ([Socket.ReceiveFeedback]) has a queue of its own, where the system can keep it apart: it is half of all
+// datagrams of a large meeting, nothing hangs on a few milliseconds more of it, and a sleeping thread is costly to wake.
+//
 // It promises that a reply can leave from the very address that was asked (the local
 // address is part of every [Path]), that nothing on the way allocates, that one bad
 // destination never holds up the datagrams to others, and that whatever was lost is
@@ -8,7 +11,7 @@
 // directions where the kernel has it (detected once, given up where a path refuses it);
 // elsewhere a portable stand-in does the same over net.UDPConn, only slower.
 //
-// It does not know what is in a datagram beyond [Classify], keeps no table of peers,
+// It does not know what is in a datagram beyond [Classify] and what feedback looks like from outside, keeps no table of peers,
 // runs no goroutine and reads no clock. A Socket belongs to one thread; only Wake,
 // Stats, Features and LocalAddr may be called from others.
 package udp
@@ -39,10 +42,6 @@ type Config struct {
 	// Listen is the address to bind. An unspecified address of either family (or the
 	// zero Addr) is one socket for both families where the host has IPv6.
 	Listen netip.AddrPort
-	// ReusePort lets several sockets share the address, the kernel spreading peers. The
-	// first of them is opened with First: it fails when anybody has the address already,
-	// where without it two processes would share what comes.
-	ReusePort, First bool
 	// ReceiveBuffer and SendBuffer are the kernel's queues in bytes; 0 is 4 MiB. What
 	// was granted is in Features.
 	ReceiveBuffer, SendBuffer int
@@ -83,6 +82,8 @@ type Features struct {
 	Family Family
 	GSO    bool // runs of equal datagrams leave as one; false from the first refusal on
 	GRO    bool // runs of equal datagrams arrive as one
+	// Feedback has a queue of its own; without one it comes with everything else.
+	Feedback bool
 	// LocalAddr says that Path.Local of received datagrams is known.
 	LocalAddr bool
 	// ReceiveBuffer and SendBuffer are the effective sizes, comparable to Config's; 0

@@ -17,10 +17,11 @@ import (
 // listenIPv4Wildcard is what Listen falls back to on a host without IPv6.
 func listenIPv4Wildcard(t *testing.T) *Socket {
 	t.Helper()
-	s := &Socket{fd: -1, eventfd: -1}
+	s := &Socket{fd: -1, aside: -1, eventfd: -1, group: 1}
 	t.Cleanup(func() { _ = s.Close() })
 	s.features.Family = IPv4
-	if err := s.bindTo(Config{}, unix.AF_INET, netip.IPv4Unspecified()); err != nil {
+	var err error
+	if s.fd, err = s.bindTo(Config{}, alone, unix.AF_INET, netip.IPv4Unspecified()); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.setUp(Config{}); err != nil {
@@ -347,14 +348,14 @@ func TestLeftOversKeepTheirData(t *testing.T) {
 		send(s, pattern(i, 400), Path{Remote: s.LocalAddr()})
 	}
 	s.Flush()
-	if !s.Wait(patience) {
+	if !s.Wait(patience, true) {
 		t.Fatal("nothing came")
 	}
 	calls := s.Stats().ReceiveCalls
 	dst := make([]Datagram, 4)
 	var total int
 	for _, want := range []int{4, 4, 2, 0} {
-		if want > 0 && !s.Wait(0) {
+		if want > 0 && !s.Wait(0, true) {
 			t.Fatal("left-overs are not seen as ready")
 		}
 		n := s.Receive(dst)
@@ -420,60 +421,124 @@ func TestBuffers(t *testing.T) {
 	}
 }
 
-func TestReusePort(t *testing.T) {
-	a := listen(t, Config{Listen: loopback("127.0.0.1"), ReusePort: true, First: true})
-	if _, err := Listen(Config{Listen: a.LocalAddr(), ReusePort: true, First: true}); !errors.Is(err, unix.EADDRINUSE) {
-		t.Errorf("two first ones: %v", err)
+// group opens sockets that share an address.
+func group(t *testing.T, cfg Config, n int) []*Socket {
+	t.Helper()
+	g, err := ListenGroup(cfg, n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	b := listen(t, Config{Listen: a.LocalAddr(), ReusePort: true})
-	if a.LocalAddr() != b.LocalAddr() {
-		t.Errorf("%v and %v", a.LocalAddr(), b.LocalAddr())
+	for _, s := range g {
+		t.Cleanup(func() { _ = s.Close() })
+		if s.LocalAddr() != g[0].LocalAddr() {
+			t.Errorf("%v and %v", g[0].LocalAddr(), s.LocalAddr())
+		}
 	}
-	if _, err := Listen(Config{Listen: a.LocalAddr()}); !errors.Is(err, unix.EADDRINUSE) {
-		t.Errorf("without: %v", err)
+	return g
+}
+
+// say sends one datagram.
+func say(c *Socket, to netip.AddrPort, what ...byte) {
+	copy(c.Reserve(len(what)), what)
+	c.Commit(len(what), Path{Remote: to})
+	c.Flush()
+}
+
+func TestGroup(t *testing.T) {
+	g := group(t, Config{Listen: loopback("127.0.0.1")}, 2)
+	at := g[0].LocalAddr()
+	if _, err := ListenGroup(Config{Listen: at}, 2); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("a second group: %v", err)
+	}
+	if _, err := Listen(Config{Listen: at}); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("a socket: %v", err)
 	}
 	// A port in use for one family is not served on the other alone.
-	if _, err := Listen(Config{Listen: netip.AddrPortFrom(netip.Addr{}, a.LocalAddr().Port())}); !errors.Is(err, unix.EADDRINUSE) {
+	if _, err := ListenGroup(Config{Listen: netip.AddrPortFrom(netip.Addr{}, at.Port())}, 2); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("wildcard: %v", err)
 	}
-	// The kernel spreads peers over both, and keeps each where it is.
-	for range 32 {
+	// Peers are spread over both, and each is kept where it is.
+	for range 64 {
 		c := listen(t, Config{Listen: loopback("127.0.0.1")})
 		for range 2 {
-			b := c.Reserve(1)
-			b[0] = 1
-			c.Commit(1, Path{Remote: a.LocalAddr()})
-			c.Flush()
+			say(c, at, 1)
 		}
 	}
 	var got [2]map[netip.AddrPort]int
-	for i, s := range []*Socket{a, b} {
+	for i, s := range g {
 		got[i] = make(map[netip.AddrPort]int)
-		batch := make([]Datagram, 128)
-		for s.Wait(0) {
+		batch := make([]Datagram, 256)
+		for s.Wait(0, false) {
 			for _, d := range batch[:s.Receive(batch)] {
 				got[i][d.Path.Remote]++
 			}
 		}
 	}
-	if len(got[0]) == 0 || len(got[1]) == 0 || len(got[0])+len(got[1]) != 32 {
+	if len(got[0]) == 0 || len(got[1]) == 0 || len(got[0])+len(got[1]) != 64 {
 		t.Errorf("%d peers at one, %d at the other", len(got[0]), len(got[1]))
+	}
+}
+
+// Feedback waits in its queue, on every kind of address, until it is asked for.
+func TestFeedback(t *testing.T) {
+	for _, server := range []string{"127.0.0.1", "::1", ""} {
+		for _, n := range []int{1, 2} {
+			cfg := Config{}
+			if server != "" {
+				cfg.Listen = loopback(server)
+			}
+			g := group(t, cfg, n)
+			if !g[0].Features().Feedback {
+				t.Skip("this kernel does not tell feedback apart")
+			}
+			from := server
+			if from == "" {
+				from = "::1"
+			}
+			c := listen(t, Config{Listen: loopback(from)})
+			to := netip.AddrPortFrom(netip.MustParseAddr(from), g[0].LocalAddr().Port())
+			if _, err := g[0].Steer([]Steered{{Remote: c.LocalAddr(), Index: n - 1}}); err != nil {
+				t.Fatal(err)
+			}
+			s := g[n-1]
+			say(c, to, 0x8f, 205, 0, 4, 1)
+			if s.Wait(0, false) {
+				t.Errorf("%q: feedback ends a wait", server)
+			}
+			if !s.Wait(patience, true) {
+				t.Errorf("%q: feedback does not end a wait that is for it too", server)
+			}
+			batch := make([]Datagram, 4)
+			if k := s.Receive(batch); k != 0 {
+				t.Errorf("%q: %d datagrams among the others", server, k)
+			}
+			say(c, to, 0x8b, 205, 0, 4, 2)
+			say(c, to, 0x90, 96, 3)
+			if !s.Wait(patience, false) {
+				t.Errorf("%q: media does not end a wait", server)
+			}
+			if k := s.Receive(batch); k != 1 || batch[0].Data[2] != 3 {
+				t.Errorf("%q: %d datagrams: %v", server, k, batch[:k])
+			}
+			k := 0
+			for range 2 { // two of one size may come as one run, or not
+				k += s.ReceiveFeedback(batch[k:])
+			}
+			if k != 2 || batch[k-1].Data[4] != 2 || batch[1].Path.Remote != c.LocalAddr() || batch[1].Path.Local != to.Addr() {
+				t.Errorf("%q: %d datagrams of feedback: %v", server, k, batch[:k])
+			}
+		}
 	}
 }
 
 // The kernel does as the program of Steer says, for peers of both families.
 func TestSteer(t *testing.T) {
 	for _, server := range []string{"127.0.0.1", "::1", ""} {
-		cfg := Config{ReusePort: true, First: true}
+		cfg := Config{}
 		if server != "" {
 			cfg.Listen = loopback(server)
 		}
-		var group []*Socket
-		for range 3 {
-			s := listen(t, cfg)
-			group = append(group, s)
-			cfg.First, cfg.Listen = false, netip.AddrPortFrom(cfg.Listen.Addr(), s.LocalAddr().Port())
-		}
+		group := group(t, cfg, 3)
 		var peers []*Socket
 		var rows []Steered
 		for i := range 30 {
@@ -495,15 +560,12 @@ func TestSteer(t *testing.T) {
 			if to == "" {
 				to = []string{"127.0.0.1", "::1"}[i%2]
 			}
-			b := c.Reserve(1)
-			b[0] = byte(i)
-			c.Commit(1, Path{Remote: netip.AddrPortFrom(netip.MustParseAddr(to), group[0].LocalAddr().Port())})
-			c.Flush()
+			say(c, netip.AddrPortFrom(netip.MustParseAddr(to), group[0].LocalAddr().Port()), byte(i))
 		}
 		for i, s := range group {
 			batch := make([]Datagram, 64)
 			n := 0
-			for s.Wait(0) {
+			for s.Wait(0, false) {
 				for _, d := range batch[:s.Receive(batch)] {
 					if n++; int(d.Data[0])%3 != i {
 						t.Errorf("%q: peer %d at socket %d", server, d.Data[0], i)
@@ -529,7 +591,7 @@ func TestWaitSurvivesSignals(t *testing.T) {
 		defer runtime.UnlockOSThread()
 		tid <- unix.Gettid()
 		start := time.Now()
-		if s.Wait(200 * time.Millisecond) {
+		if s.Wait(200*time.Millisecond, true) {
 			t.Error("ready")
 		}
 		took = time.Since(start)
@@ -598,9 +660,9 @@ func TestNoAllocation(t *testing.T) {
 			// Every datagram goes round for ever: received, copied, answered.
 			turn := func() {
 				s.Wake()
-				s.Wait(time.Second)
+				s.Wait(time.Second, true)
 				for n := 0; n < hops; {
-					s.Wait(patience)
+					s.Wait(patience, true)
 					got := dst[:s.Receive(dst)]
 					for i := range got {
 						b := s.Reserve(len(got[i].Data))
@@ -642,7 +704,7 @@ func FuzzControl(f *testing.F) {
 		mem := unsafe.Slice((*byte)(unsafe.Pointer(&c)), unsafe.Sizeof(c))
 		before := s.Stats().ReceiveDrops
 		s.rx.path, s.rx.seg = Path{}, 0
-		s.parseControl(mem[:copy(mem, b)])
+		s.parseControl(&s.rx, mem[:copy(mem, b)])
 		if s.rx.path.Local.Is4In6() {
 			t.Errorf("mapped address %v", s.rx.path.Local)
 		}

@@ -21,7 +21,8 @@ const patience = 20 * time.Second
 type socket interface {
 	LocalAddr() netip.AddrPort
 	Receive(dst []Datagram) int
-	Wait(timeout time.Duration) bool
+	ReceiveFeedback(dst []Datagram) int
+	Wait(timeout time.Duration, feedback bool) bool
 	Wake()
 	Reserve(n int) []byte
 	Commit(n int, p Path)
@@ -96,7 +97,7 @@ func receive(t testing.TB, s socket, n, room int) []message {
 	var got []message
 	dst := make([]Datagram, room)
 	for len(got) < n {
-		if !s.Wait(patience) {
+		if !s.Wait(patience, true) {
 			t.Fatalf("%d datagrams of %d came; %+v", len(got), n, s.Stats())
 		}
 		for _, d := range dst[:s.Receive(dst)] {
@@ -358,10 +359,10 @@ func TestWake(t *testing.T) {
 		for range 3 { // many are one
 			s.Wake()
 		}
-		if s.Wait(-1) {
+		if s.Wait(-1, true) {
 			t.Error("ready after a wake-up alone")
 		}
-		if s.Wait(5*time.Millisecond) || s.Wait(0) {
+		if s.Wait(5*time.Millisecond, true) || s.Wait(0, true) {
 			t.Error("ready after a time-out")
 		}
 
@@ -376,7 +377,7 @@ func TestWake(t *testing.T) {
 			}
 		})
 		for i := range n {
-			if s.Wait(patience) {
+			if s.Wait(patience, true) {
 				t.Fatalf("round %d: ready", i)
 			}
 			turn <- struct{}{}
@@ -388,10 +389,10 @@ func TestWake(t *testing.T) {
 		s.Flush()
 		s.Wake()
 		for dst := make([]Datagram, 4); s.Receive(dst) == 0; {
-			s.Wait(patience)
+			s.Wait(patience, true)
 		}
 		s.Wake()
-		if s.Wait(-1) {
+		if s.Wait(-1, true) {
 			t.Error("ready with nothing there")
 		}
 	})
@@ -428,7 +429,7 @@ func TestSharedWithOtherGoroutines(t *testing.T) {
 				send(s, pattern(i, 200), Path{Remote: s.LocalAddr(), Local: s.LocalAddr().Addr()})
 			}
 			s.Flush()
-			s.Wait(patience)
+			s.Wait(patience, true)
 			got += s.Receive(dst)
 		}
 		close(stop)
@@ -462,9 +463,6 @@ func TestListenErrors(t *testing.T) {
 			}
 		}
 	})
-	if _, err := listenPortable(Config{ReusePort: true}); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("portable ReusePort: %v", err)
-	}
 }
 
 func TestFamilyNames(t *testing.T) {
@@ -483,7 +481,7 @@ func TestDataMayBeModified(t *testing.T) {
 	dst := make([]Datagram, 8)
 	var n int
 	for n < 3 {
-		s.Wait(patience)
+		s.Wait(patience, true)
 		for _, d := range dst[:s.Receive(dst)] {
 			if !bytes.Equal(d.Data, pattern(n, 500)) {
 				t.Errorf("datagram %d damaged", n)

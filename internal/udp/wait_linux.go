@@ -12,10 +12,10 @@ import (
 var wakeCount = [8]byte{1}
 
 // Wait sleeps until there is something to receive, somebody calls Wake, or the timeout
-// has passed; a negative timeout never passes. It tells whether a Receive is worthwhile,
-// and after a wake-up alone it is not.
-func (s *Socket) Wait(timeout time.Duration) (ready bool) {
-	if s.rx.next < s.rx.got || s.rx.full {
+// has passed; a negative timeout never passes. Feedback ends it only if it is asked to. It
+// tells whether a Receive is worthwhile, and after a wake-up alone it is not.
+func (s *Socket) Wait(timeout time.Duration, feedback bool) (ready bool) {
+	if s.rx.next < s.rx.got || s.rx.full || feedback && (s.late.next < s.late.got || s.late.full) {
 		// Something is known to be there, or likely: asking the kernel costs as much as
 		// trying. A wake-up is not lost by this, only found at the next sleep; who is
 		// woken looks at its work after every Wait.
@@ -27,10 +27,14 @@ func (s *Socket) Wait(timeout time.Duration) (ready bool) {
 		ts = unix.NsecToTimespec(int64(timeout))
 		deadline = &ts
 	}
+	poll := s.poll[:2]
+	if feedback {
+		poll = s.poll[:]
+	}
 	for {
-		s.poll[0].Revents, s.poll[1].Revents = 0, 0
+		s.poll[0].Revents, s.poll[1].Revents, s.poll[2].Revents = 0, 0, 0
 		s.counters.waitCalls.Add(1)
-		_, err := unix.Ppoll(s.poll[:], deadline, nil)
+		_, err := unix.Ppoll(poll, deadline, nil)
 		if errors.Is(err, unix.EINTR) {
 			continue // the kernel has written what is left into ts
 		}
@@ -45,7 +49,7 @@ func (s *Socket) Wait(timeout time.Duration) (ready bool) {
 		// eventfd alone, but its caller's work was there before this Wait returns.
 		s.awake.Store(false)
 	}
-	return s.poll[0].Revents != 0
+	return s.poll[0].Revents|s.poll[2].Revents != 0
 }
 
 // Wake ends the current or the next Wait, from any goroutine. Many calls before that
