@@ -265,7 +265,7 @@ func (p *Peer) arrived(seq uint16, now int64) {
 	}
 	p.twcc.Received(seq, now)
 	if p.feedbackAt == 0 {
-		p.feedbackAt = now + feedbackInterval
+		p.feedbackAt = coarse(now + feedbackInterval - grain/2)
 		p.router.timers.sooner(p, p.feedbackAt)
 	}
 }
@@ -283,7 +283,7 @@ func (p *Peer) tick(now int64) int64 {
 	}
 	next = min(next, p.pump(now))
 	if p.reportAt <= now {
-		p.reportAt = now + reportInterval
+		p.reportAt = coarse(now + reportInterval - grain)
 		p.sendReports(now)
 	}
 	next = min(next, p.reportAt)

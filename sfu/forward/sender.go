@@ -141,7 +141,10 @@ func (p *Peer) pump(now int64) int64 {
 	if o.pace.n == 0 {
 		p.probe(now)
 	}
-	return min(max(next, now+millisecond), o.pace.next())
+	if next = max(next, now+millisecond); next > now+grain && next != math.MaxInt64 {
+		next = coarse(next)
+	}
+	return min(next, o.pace.next())
 }
 
 // probe sends what the estimator wants tried, behind the media.
