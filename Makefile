@@ -78,7 +78,7 @@ fuzz:
 
 ## soak: the long runs, SOAKTIME (10m) each
 soak:
-	SOTTO_SOAK=$(SOAKTIME) $(GO) test -count=1 -timeout=3h -run='^TestSoak' ./...
+	SOTTO_SOAK=$(SOAKTIME) $(GO) test -count=1 -v -timeout=3h -run='^TestSoak' ./...
 
 ## generate: generated files (web client types, …)
 generate:
