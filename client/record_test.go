@@ -71,6 +71,7 @@ func recorded(t *testing.T, sig *muxtest.Signal, picture, sound func([]byte) []b
 	eventually(t, "tracks", func() bool {
 		return ann.Local(wire.Microphone).Layers() > 0 && ann.Local(wire.Camera).Layers() > 0
 	})
+	must(t, "media", ann.Connected) // what is written sooner is lost
 	start, done := time.Now(), make(chan struct{})
 	go func() {
 		defer close(done)
