@@ -1,7 +1,7 @@
 // Package sfu is the selective forwarding unit as the front doors see it: conferences, the endpoints of their participants, what
 // each publishes and which slots show it.
 //
-// It owns the shards (one locked thread each, with its socket, its sessions and their media) and the order of offers: the server
+// It owns the shards (one goroutine each, with its socket, its sessions and their media) and the order of offers: the server
 // offers, numbers its offers, and has one outstanding at a time. It promises that every method may be called from any goroutine,
 // that events come in order from one goroutine, and that Close returns when every goroutine it started is gone.
 //

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"math"
 	"net/netip"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +18,8 @@ import (
 	"github.com/sotto-edge/sotto/sfu/transport/handshake"
 )
 
-// shard is one locked thread with its socket and everything that packets on it touch. Its fields below the queue belong to that
-// thread; the rest of the program reaches them by post, call and do.
+// shard is one goroutine with its socket and everything that packets on it touch. Its fields below the queue belong to it; the rest
+// of the program reaches them by post, call and do.
 type shard struct {
 	node  *Node
 	index int
@@ -70,10 +69,11 @@ const batchSize = 64
 
 // Feedback on arrivals is looked at when the thread is awake for something else, but not more often than every feedbackLeast, and at
 // the latest after feedbackPatience: the shard with fifty receivers is told of arrivals 500 times a second, and each time it would be
-// woken for that alone. While nothing else comes, feedback wakes it.
+// woken for that alone. When nothing else has come for feedbackTail there is nothing left that it could be about.
 const (
 	feedbackLeast    = int64(2 * time.Millisecond)
 	feedbackPatience = int64(25 * time.Millisecond)
+	feedbackTail     = int64(500 * time.Millisecond)
 	feedbackMost     = 4 * batchSize // in one go
 )
 
@@ -81,7 +81,6 @@ const (
 // else that it causes out, then the timers, then sleep until there is more.
 func (s *shard) run() {
 	defer s.node.threads.Done()
-	runtime.LockOSThread()
 	batch := make([]udp.Datagram, batchSize)
 	slept := int64(0) // when, if it did since the last round
 	for {
@@ -160,13 +159,10 @@ func (s *shard) wait() int64 {
 	}
 	if idle {
 		wait := s.sleep(now)
-		quiet := now-s.cameAt > feedbackPatience
-		if quiet {
-			s.lookAt = now // whatever wakes it
-		} else if look := time.Duration(s.lookAt - now); wait < 0 || wait > look {
+		if look := time.Duration(s.lookAt - now); now-s.cameAt < feedbackTail && (wait < 0 || wait > look) {
 			wait = max(0, look)
 		}
-		s.sock.Wait(wait, quiet)
+		s.sock.Wait(wait)
 	}
 	return now
 }

@@ -82,7 +82,7 @@ func BenchmarkReceive(b *testing.B) {
 				s.Flush()
 				b.StartTimer()
 				for n := 0; n < batch; {
-					r.Wait(patience, true)
+					r.Wait(patience)
 					n += r.Receive(dst)
 				}
 			}

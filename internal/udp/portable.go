@@ -119,7 +119,7 @@ func (p *portable) ReceiveFeedback([]Datagram) int { return 0 }
 
 // Wait sleeps until there is something to receive, somebody calls Wake, or the timeout
 // has passed; a negative timeout never passes.
-func (p *portable) Wait(timeout time.Duration, _ bool) (ready bool) {
+func (p *portable) Wait(timeout time.Duration) (ready bool) {
 	if p.pending {
 		return true
 	}

@@ -135,7 +135,7 @@ func (s *Socket) receiveMessages(r *receiver, max int) bool {
 		h.SetControllen(int(unsafe.Sizeof(control{})))
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(r.fd),
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(r.fd),
 			uintptr(unsafe.Pointer(&r.msgs[0])), uintptr(asked), unix.MSG_DONTWAIT, 0, 0)
 		s.counters.receiveCalls.Add(1)
 		switch errno {

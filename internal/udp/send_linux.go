@@ -148,11 +148,12 @@ func (s *Socket) Flush() {
 	s.tx.off, s.tx.reserved = 0, -1
 }
 
-// send hands the queued runs to the kernel and leaves the arena as it is.
+// send hands the queued runs to the kernel and leaves the arena as it is. The runtime is not told of system calls that do not wait
+// (RawSyscall): for each that it is told of it wakes the thread that would look after those that do.
 func (s *Socket) send() {
 	t := &s.tx
 	for i := 0; i < t.queue; {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(s.fd),
 			uintptr(unsafe.Pointer(&t.msgs[i])), uintptr(t.queue-i), unix.MSG_DONTWAIT, 0, 0)
 		s.counters.sendCalls.Add(1)
 		switch errno {
@@ -206,7 +207,7 @@ func (s *Socket) sendSingly(i int) {
 		t.iovs[i].SetLen(one.bytes)
 		errno := unix.EINTR
 		for errno == unix.EINTR {
-			_, _, errno = unix.Syscall(unix.SYS_SENDMSG, uintptr(s.fd),
+			_, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(s.fd),
 				uintptr(unsafe.Pointer(&t.msgs[i].Hdr)), unix.MSG_DONTWAIT)
 			s.counters.sendCalls.Add(1)
 		}

@@ -28,20 +28,23 @@ type Socket struct {
 	counters counters
 	gso      atomic.Bool
 	awake    atomic.Bool // a wake-up is in the eventfd
-	wakeMu   sync.Mutex  // keeps eventfd open while Wake writes to it
-	eventfd  int         // -1 once closed
+	wakeMu   sync.Mutex  // keeps the eventfd open while Wake writes to it
 
 	// The owner's.
-	poll  [3]unix.PollFd
-	woken [8]byte // the eventfd is read into it
+	wait  waiter
+	woken [8]byte // what counts wake-ups is read into it
 	rx    receiver
 	late  receiver // of the queue of feedback
 	tx    sender
 }
 
+func newSocket(group int) *Socket {
+	return &Socket{fd: -1, aside: -1, group: group, wait: waiter{epoll: -1, timer: -1, event: -1}}
+}
+
 // Listen opens a socket.
 func Listen(cfg Config) (*Socket, error) {
-	s := &Socket{fd: -1, aside: -1, eventfd: -1, group: 1}
+	s := newSocket(1)
 	if err := s.open(cfg, alone); err != nil {
 		_ = s.Close()
 		return nil, err
@@ -63,7 +66,7 @@ func ListenGroup(cfg Config, n int) (group []*Socket, err error) {
 	}()
 	how := first
 	for range n {
-		s := &Socket{fd: -1, aside: -1, eventfd: -1, group: n}
+		s := newSocket(n)
 		group = append(group, s)
 		if err := s.open(cfg, how); err != nil {
 			return group, err
@@ -112,7 +115,6 @@ func (s *Socket) setAside(cfg Config) error {
 		return err
 	}
 	s.aside = fd
-	s.poll[2] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
 	gro := s.features.GRO && unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	s.late.init(fd, gro)
@@ -121,15 +123,8 @@ func (s *Socket) setAside(cfg Config) error {
 
 // setUp gives the bound socket all but its address.
 func (s *Socket) setUp(cfg Config) error {
-	efd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		return &listenError{"eventfd for", cfg.Listen, err}
-	}
-	s.eventfd = efd
-	s.poll = [3]unix.PollFd{
-		{Fd: int32(s.fd), Events: unix.POLLIN},
-		{Fd: int32(s.eventfd), Events: unix.POLLIN},
-		{Fd: -1}, // which poll passes over
+	if err := s.wait.open(s.fd); err != nil {
+		return &listenError{"wait for", cfg.Listen, err}
 	}
 
 	s.features.LocalAddr = true
@@ -296,10 +291,7 @@ func (s *Socket) Stats() Stats { return s.counters.snapshot() }
 // is lost. A second Close does nothing.
 func (s *Socket) Close() error {
 	s.wakeMu.Lock()
-	if s.eventfd >= 0 {
-		_ = unix.Close(s.eventfd)
-		s.eventfd = -1
-	}
+	s.wait.close()
 	s.wakeMu.Unlock()
 	if s.aside >= 0 {
 		_ = unix.Close(s.aside)

@@ -22,7 +22,7 @@ type socket interface {
 	LocalAddr() netip.AddrPort
 	Receive(dst []Datagram) int
 	ReceiveFeedback(dst []Datagram) int
-	Wait(timeout time.Duration, feedback bool) bool
+	Wait(timeout time.Duration) bool
 	Wake()
 	Reserve(n int) []byte
 	Commit(n int, p Path)
@@ -97,7 +97,7 @@ func receive(t testing.TB, s socket, n, room int) []message {
 	var got []message
 	dst := make([]Datagram, room)
 	for len(got) < n {
-		if !s.Wait(patience, true) {
+		if !s.Wait(patience) {
 			t.Fatalf("%d datagrams of %d came; %+v", len(got), n, s.Stats())
 		}
 		for _, d := range dst[:s.Receive(dst)] {
@@ -359,10 +359,10 @@ func TestWake(t *testing.T) {
 		for range 3 { // many are one
 			s.Wake()
 		}
-		if s.Wait(-1, true) {
+		if s.Wait(-1) {
 			t.Error("ready after a wake-up alone")
 		}
-		if s.Wait(5*time.Millisecond, true) || s.Wait(0, true) {
+		if s.Wait(5*time.Millisecond) || s.Wait(0) {
 			t.Error("ready after a time-out")
 		}
 
@@ -377,7 +377,7 @@ func TestWake(t *testing.T) {
 			}
 		})
 		for i := range n {
-			if s.Wait(patience, true) {
+			if s.Wait(patience) {
 				t.Fatalf("round %d: ready", i)
 			}
 			turn <- struct{}{}
@@ -389,10 +389,10 @@ func TestWake(t *testing.T) {
 		s.Flush()
 		s.Wake()
 		for dst := make([]Datagram, 4); s.Receive(dst) == 0; {
-			s.Wait(patience, true)
+			s.Wait(patience)
 		}
 		s.Wake()
-		if s.Wait(-1, true) {
+		if s.Wait(-1) {
 			t.Error("ready with nothing there")
 		}
 	})
@@ -429,7 +429,7 @@ func TestSharedWithOtherGoroutines(t *testing.T) {
 				send(s, pattern(i, 200), Path{Remote: s.LocalAddr(), Local: s.LocalAddr().Addr()})
 			}
 			s.Flush()
-			s.Wait(patience, true)
+			s.Wait(patience)
 			got += s.Receive(dst)
 		}
 		close(stop)
@@ -481,7 +481,7 @@ func TestDataMayBeModified(t *testing.T) {
 	dst := make([]Datagram, 8)
 	var n int
 	for n < 3 {
-		s.Wait(patience, true)
+		s.Wait(patience)
 		for _, d := range dst[:s.Receive(dst)] {
 			if !bytes.Equal(d.Data, pattern(n, 500)) {
 				t.Errorf("datagram %d damaged", n)

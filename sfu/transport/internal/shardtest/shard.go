@@ -150,7 +150,7 @@ func (s *Shard) run() {
 			if next := s.mux.NextDeadline(); next != transport.Never {
 				wait = max(0, time.Duration(next-s.now()))
 			}
-			s.sock.Wait(wait, true)
+			s.sock.Wait(wait)
 		}
 	}
 }
