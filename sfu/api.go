@@ -212,10 +212,10 @@ type Codec struct {
 	PayloadType uint8
 	Name        string // encoding name as in SDP: "opus", "VP8"
 	ClockRate   int
-	Channels    int    // 0 or 1: not written
-	FMTP        string // format parameters without the payload type; empty: none
-	RTX         uint8  // payload type of the retransmission format (RFC 4588); 0: none
-	Feedback    []string
+	Channels    int      // 0 or 1: not written
+	FMTP        string   // format parameters without the payload type; empty: none
+	RTX         uint8    // payload type of the retransmission format (RFC 4588); 0: none
+	Feedback    []string // as in rtcp-fb (RFC 4585 §4.2)
 }
 
 // Extension is one RTP header extension (RFC 8285 §5).

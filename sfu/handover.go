@@ -17,7 +17,7 @@ import (
 var ErrState = errors.New("sfu: unreadable hand-over")
 
 // handoverVersion is the first byte of a Handover.
-const handoverVersion = 5
+const handoverVersion = 6
 
 // Handover is a conference in bytes: all that another node needs to go on with it, hop-by-hop keys included. It cannot be printed
 // or marshalled by accident; Expose gives the bytes to whoever carries them to the node that takes over.

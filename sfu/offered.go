@@ -15,6 +15,10 @@ import (
 // Clients that offer (WHIP, WHEP). Everything is settled by one offer and one answer: payload types, header extensions, RIDs and the
 // number of slots are as the client says, and there is no second offer, so that what plays in a slot changes but the slots do not.
 
+// FeedbackCongestion is congestion control feedback by stream (RFC 8888 §6). It is agreed with receivers that offer it and no
+// transport-wide numbers, which say the same of all streams at once.
+const FeedbackCongestion = "ack ccfb"
+
 // ClientOffer is what a client offers.
 type ClientOffer struct {
 	ICE         ICEParams
@@ -91,6 +95,7 @@ type answering struct {
 	join   *OfferedJoin
 	answer *Offer
 	ext    forward.Extensions
+	stream bool // arrivals are told by stream
 	tracks []arriving
 }
 
@@ -136,6 +141,7 @@ func (a *answering) begin(e *endpoint) error {
 			return fmt.Errorf("%w: %w", ErrBadOffer, err)
 		}
 		e.peer.SetExtensions(a.ext)
+		e.peer.SetStreamFeedback(a.stream)
 		legs.open(e)
 		for _, x := range legs {
 			x.slot.leg.SetCodecs(x.slot.codecs)
@@ -180,6 +186,7 @@ func (a *answering) section(e *endpoint, cs *ClientSection, source Source, legs 
 	if slot {
 		answer.Direction, answer.StreamID = SendOnly, "broadcast"
 		answer.Extensions = a.agreeExtensions(cs, audioExtensions, videoExtensions)
+		a.agreeCongestion(cs, &answer)
 		s.slot, s.codecs, s.ssrc = true, maps, e.newSSRC()
 		if slices.ContainsFunc(maps, func(m forward.CodecMap) bool { return m.RTX != 0 }) {
 			s.rtx = e.newSSRC()
@@ -246,6 +253,18 @@ func (a *answering) agreeExtensions(cs *ClientSection, audio, video []Extension)
 		}
 	}
 	return out
+}
+
+// agreeCongestion takes feedback by stream from a client that offers it for all that it receives, and nothing better.
+func (a *answering) agreeCongestion(cs *ClientSection, answer *Section) {
+	if slices.ContainsFunc(answer.Extensions, func(x Extension) bool { return x.URI == rtp.URITransportCC }) ||
+		slices.ContainsFunc(cs.Codecs, func(c Codec) bool { return !slices.Contains(c.Feedback, FeedbackCongestion) }) {
+		return
+	}
+	a.stream = true
+	for i := range answer.Codecs {
+		answer.Codecs[i].Feedback = append(answer.Codecs[i].Feedback, FeedbackCongestion)
+	}
 }
 
 // agreeCodecs lists the codecs of the offer that are spoken here, in the client's order and by its numbers. Of several forms of one

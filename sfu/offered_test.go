@@ -3,6 +3,7 @@ package sfu_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -167,6 +168,41 @@ v sendonly  H264:102/103(packetization-mode=1; profile-level-id=42e01f)[nack nac
 	}
 	if n := len(f.all("whep", sfu.EventOffer)); n != 0 {
 		t.Errorf("%d offers to a client that offers", n)
+	}
+}
+
+// A viewer may tell of arrivals by stream (RFC 8888) if it offers that for everything, and no transport-wide numbers.
+func TestViewerThatReportsByStream(t *testing.T) {
+	f := start(t)
+	feedback := func(name string, numbers bool, leave string) (agreed bool) {
+		o := clientOffer(sfu.RecvOnly, func(o *sfu.ClientOffer) {
+			for i := range o.Sections {
+				s := &o.Sections[i]
+				s.Extensions = s.Extensions[:1]
+				if numbers {
+					s.Extensions = append(s.Extensions, sfu.Extension{ID: 5, URI: "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"})
+				}
+				for k := range s.Codecs {
+					if s.Codecs[k].Name != leave {
+						s.Codecs[k].Feedback = append(s.Codecs[k].Feedback, sfu.FeedbackCongestion)
+					}
+				}
+			}
+		})
+		_, a := f.offered(sfu.ParticipantID(name), o)
+		for _, c := range a.Sections[1].Codecs {
+			agreed = slices.Contains(c.Feedback, sfu.FeedbackCongestion)
+		}
+		return agreed
+	}
+	if !feedback("stream", false, "") {
+		t.Error("not agreed")
+	}
+	if feedback("both", true, "") {
+		t.Error("agreed beside transport-wide numbers")
+	}
+	if feedback("some", false, "VP9") {
+		t.Error("agreed though not offered for all")
 	}
 }
 

@@ -297,7 +297,7 @@ func (l *Leg) send(p *packet, stamp layer.Stamp, now int64) {
 	if l.track != nil {
 		l.track.forwarded++
 	}
-	l.peer.transmitted(len(hdr)+len(payload), bwe.NoProbe, now)
+	l.peer.transmitted(l.ssrc, number, len(hdr)+len(payload), bwe.NoProbe, now)
 }
 
 // leave leaves p out. If it has come late its number is given already, and an empty packet goes in its place, so that the receiver
@@ -321,7 +321,7 @@ func (l *Leg) leave(p *packet, now int64) {
 		return
 	}
 	r.Counters.Fillers++
-	l.peer.transmitted(len(hdr)+1, bwe.NoProbe, now)
+	l.peer.transmitted(l.ssrc, number, len(hdr)+1, bwe.NoProbe, now)
 }
 
 // resend answers a request for the leg's number seq, unless the answer to one just before may still be under way.
@@ -386,7 +386,7 @@ func (l *Leg) again(number int64, least int, probe bwe.ProbeID, now int64) bool 
 		r.Counters.SendErrors++
 		return false
 	}
-	l.peer.transmitted(len(hdr)+len(b), probe, now)
+	l.peer.transmitted(l.rtx, l.repairSeq, len(hdr)+len(b), probe, now)
 	return true
 }
 

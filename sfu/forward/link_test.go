@@ -18,10 +18,34 @@ type path struct {
 	seen  int   // of c.got
 
 	recorder   rtcp.TWCCRecorder
+	streams    map[uint32]*arrivals // by SSRC; nil: it goes by transport-wide numbers
 	lost       int
 	longest    int64 // wait
 	arrived    []packet
 	feedbackAt int64
+}
+
+// arrivals are what a receiver of RFC 8888 remembers of a stream since its last report.
+type arrivals struct {
+	next uint16 // first number that it has not told of
+	at   map[uint16]int64
+}
+
+// tell writes the feedback of this moment.
+func (s *arrivals) tell(ssrc uint32, now int64) []byte {
+	var ages []int32
+	for seq, left := s.next, len(s.at); left > 0; seq++ {
+		age := int32(-1)
+		if at, ok := s.at[seq]; ok {
+			age = int32((now - at) * 1024 / sec)
+			left--
+		}
+		ages = append(ages, age)
+	}
+	b := rtcp.AppendCCFB(nil, 1, ssrc, uint32(now/1000*65536/1_000_000), s.next, ages)
+	s.next += uint16(len(ages))
+	clear(s.at)
+	return b
 }
 
 // carry takes what the node has sent to the receiver through the bottleneck.
@@ -41,8 +65,27 @@ func (p *path) carry(now int64) {
 	for len(p.arrived) > 0 && p.arrived[0].at <= now {
 		x := p.arrived[0]
 		p.arrived = p.arrived[1:]
+		if p.streams != nil {
+			s := p.streams[x.SSRC]
+			if s == nil {
+				s = &arrivals{next: x.SequenceNumber, at: map[uint16]int64{}}
+				p.streams[x.SSRC] = s
+			}
+			if int16(x.SequenceNumber-s.next) >= 0 {
+				s.at[x.SequenceNumber] = x.at
+			}
+			continue
+		}
 		if v := x.Extension(ours.TransportCC); len(v) == 2 {
 			p.recorder.Received(be16(v), x.at)
+		}
+	}
+	if now >= p.feedbackAt && p.streams != nil {
+		p.feedbackAt = now + 50*ms
+		for ssrc, s := range p.streams {
+			if len(s.at) > 0 {
+				p.c.reportRaw(s.tell(ssrc, now))
+			}
 		}
 	}
 	if now >= p.feedbackAt && p.recorder.Pending() {
@@ -146,8 +189,20 @@ func (k *call) run(d int64, until func() bool) int64 {
 
 // C2: a receiver gets the layer that its link has room for: soon the best one of a good link, at once less of one that becomes narrow,
 // and the best again within ten seconds after.
-func TestFollowsLink(t *testing.T) {
+func TestFollowsLink(t *testing.T) { followsLink(t, newCall(t, 6e6, 150e3, 500e3, 1500e3)) }
+
+// The same of a receiver that tells of arrivals by the numbers of each stream (RFC 8888).
+func TestFollowsLinkByStream(t *testing.T) {
 	k := newCall(t, 6e6, 150e3, 500e3, 1500e3)
+	ext := ours
+	ext.TransportCC = 0
+	k.c.peer.SetExtensions(ext)
+	k.c.peer.SetStreamFeedback(true)
+	k.p.streams = map[uint32]*arrivals{}
+	followsLink(t, k)
+}
+
+func followsLink(t *testing.T, k *call) {
 	best := func() bool { return k.rate > 1400e3 }
 	up := k.run(10*sec, best)
 	t.Logf("the best layer after %d ms", up/ms)

@@ -19,6 +19,7 @@ type Peer struct {
 	sess   *transport.Session // nil: mirror
 	mirror *Mirror            // stands for the publisher of a track on another shard
 	ext    Extensions
+	stream bool // it tells of arrivals by stream (RFC 8888)
 
 	tracks    []*Track
 	in        []inbound
@@ -62,6 +63,9 @@ func (p *Peer) CNAME() string { return p.cname }
 
 // SetExtensions says which header extensions the session uses.
 func (p *Peer) SetExtensions(e Extensions) { p.ext = e }
+
+// SetStreamFeedback says whether the peer tells of arrivals by the numbers of each stream (RFC 8888).
+func (p *Peer) SetStreamFeedback(on bool) { p.stream = on }
 
 // RoundTrip returns the last measured round trip time in nanoseconds, 0 if none was: that of media reports, which a peer that
 // receives nothing does not send, or else that of consent checks.

@@ -148,6 +148,14 @@ func (p *Peer) onTransportFeedback(pkt rtcp.Packet, now int64) {
 			return
 		}
 		p.onFeedback(f, now)
+	case rtcp.FormatCCFB:
+		r.Counters.FeedbackIn++
+		f, ok := rtcp.ParseCCFB(pkt)
+		if !ok {
+			r.Counters.MalformedRTCP++
+			return
+		}
+		p.onStreamFeedback(f, now)
 	default:
 		r.Counters.IgnoredRTCP++
 	}

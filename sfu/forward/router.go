@@ -88,7 +88,7 @@ type Counters struct {
 	KeyRequestsIn         uint64 // PLI and FIR of subscribers
 	KeyRequestsOut        uint64 // PLI sent to publishers
 	NACKsIn, NACKsOut     uint64 // sequence numbers asked for
-	FeedbackIn            uint64 // transport-wide feedback packets of subscribers
+	FeedbackIn            uint64 // feedback packets of subscribers on arrivals
 	FeedbackOut           uint64 // and to publishers
 	ReportsIn, ReportsOut uint64 // SR and RR packets
 	MalformedRTCP         uint64

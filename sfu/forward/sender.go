@@ -55,7 +55,7 @@ func (l *Leg) SetView(v View, now int64) {
 
 // estimator returns the estimator of the peer's link, nil if the peer cannot report on it.
 func (p *Peer) estimator() *bwe.Estimator {
-	if p.out.est == nil && p.ext.TransportCC != 0 {
+	if p.out.est == nil && (p.ext.TransportCC != 0 || p.stream) {
 		p.out.est = bwe.New(bwe.Config{Start: startRate})
 	}
 	return p.out.est
@@ -69,15 +69,19 @@ func (p *Peer) Estimate() uint64 {
 	return p.out.est.Target()
 }
 
-// transmitted notes a packet that left under the peer's current transport-wide number.
-func (p *Peer) transmitted(size int, probe bwe.ProbeID, now int64) {
+// transmitted notes a packet that left as number of the stream ssrc, under the peer's current transport-wide number.
+func (p *Peer) transmitted(ssrc uint32, number int64, size int, probe bwe.ProbeID, now int64) {
 	if p.out.est == nil {
 		return
 	}
 	if p.out.since == 0 {
 		p.out.since = now
 	}
-	p.out.est.Sent(p.transportSeq, size, probe, now)
+	if p.stream {
+		p.out.est.SentStream(ssrc, uint16(number), size, probe, now)
+	} else {
+		p.out.est.Sent(p.transportSeq, size, probe, now)
+	}
 	p.out.pace.spend(size)
 }
 
@@ -99,10 +103,19 @@ func (p *Peer) hold(x queued, now int64) {
 
 // onFeedback takes a report on the arrival of what was sent.
 func (p *Peer) onFeedback(f rtcp.TWCC, now int64) {
-	if p.out.est == nil {
+	if p.out.est == nil || p.stream {
 		return
 	}
 	p.out.est.TransportFeedback(f, now)
+	p.reported(now)
+}
+
+// onStreamFeedback is onFeedback for a peer that tells of arrivals by stream.
+func (p *Peer) onStreamFeedback(f rtcp.CCFB, now int64) {
+	if p.out.est == nil || !p.stream {
+		return
+	}
+	p.out.est.StreamFeedback(f, now)
 	p.reported(now)
 }
 
@@ -199,7 +212,7 @@ func (l *Leg) pad(id bwe.ProbeID, now int64) bool {
 		l.peer.router.Counters.SendErrors++
 		return false
 	}
-	l.peer.transmitted(len(hdr)+len(padding), id, now)
+	l.peer.transmitted(l.rtx, l.repairSeq, len(hdr)+len(padding), id, now)
 	return true
 }
 

@@ -14,6 +14,7 @@ type PeerState struct {
 	CNAME        string
 	TransportSeq uint16
 	Extensions   Extensions
+	ByStream     bool // it tells of arrivals by stream
 	Inbound      []InboundState
 }
 
@@ -73,6 +74,7 @@ func (s *PeerState) Code(c *plain.Coder) {
 	plain.Text(c, &s.CNAME)
 	plain.Int(c, &s.TransportSeq)
 	s.Extensions.each(func(_ string, id *uint8) { plain.Int(c, id) })
+	c.Bool(&s.ByStream)
 	plain.List(c, &s.Inbound, func(c *plain.Coder, i *InboundState) {
 		plain.Int(c, &i.SSRC)
 		c.Bool(&i.Repair)
@@ -152,7 +154,7 @@ func since(age, now int64) int64 {
 
 // State returns the peer's state.
 func (p *Peer) State() PeerState {
-	s := PeerState{LocalSSRC: p.localSSRC, CNAME: p.cname, TransportSeq: p.transportSeq, Extensions: p.ext}
+	s := PeerState{LocalSSRC: p.localSSRC, CNAME: p.cname, TransportSeq: p.transportSeq, Extensions: p.ext, ByStream: p.stream}
 	for _, in := range p.in {
 		for i, t := range p.tracks {
 			if in.layer.track == t && in.layer.bound {
@@ -166,7 +168,7 @@ func (p *Peer) State() PeerState {
 // Restore sets the state of a new Peer whose tracks are restored already, in the order they had. The transport-wide numbers go on
 // skip further, as the SRTP indices do.
 func (p *Peer) Restore(s PeerState, skip uint16) bool {
-	p.transportSeq, p.ext = s.TransportSeq+skip, s.Extensions
+	p.transportSeq, p.ext, p.stream = s.TransportSeq+skip, s.Extensions, s.ByStream
 	for _, in := range s.Inbound {
 		if in.Track < 0 || in.Track >= len(p.tracks) || in.Layer < 0 || in.Layer >= len(p.tracks[in.Track].layers) {
 			return false

@@ -208,7 +208,7 @@ func (s *section) codecs() error {
 		if pt != strconv.Itoa(int(c.PayloadType)) {
 			return &Error{s.line, fmt.Sprintf("payload type %.20q", pt)} // such as "0111"
 		}
-		c.FMTP, c.Feedback, c.RTX = s.fmtp[pt], s.feedback[pt], rtx[pt]
+		c.FMTP, c.Feedback, c.RTX = s.fmtp[pt], slices.Concat(s.feedback[pt], s.feedback["*"]), rtx[pt]
 		s.Codecs = append(s.Codecs, c)
 	}
 	return nil

@@ -10,6 +10,7 @@ package sdp
 import (
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -132,7 +133,9 @@ func (w *writer) codecs(s *sfu.Section) {
 		pt := itoa(c.PayloadType)
 		w.rtpmap(pt, c.Name, c.ClockRate, c.Channels)
 		for _, f := range c.Feedback {
-			w.line("a=rtcp-fb:", pt, " ", f)
+			if f != sfu.FeedbackCongestion {
+				w.line("a=rtcp-fb:", pt, " ", f)
+			}
 		}
 		if c.FMTP != "" {
 			w.line("a=fmtp:", pt, " ", c.FMTP)
@@ -141,6 +144,9 @@ func (w *writer) codecs(s *sfu.Section) {
 			w.rtpmap(itoa(c.RTX), "rtx", c.ClockRate, 0)
 			w.line("a=fmtp:", itoa(c.RTX), " apt=", pt)
 		}
+	}
+	if len(s.Codecs) > 0 && slices.Contains(s.Codecs[0].Feedback, sfu.FeedbackCongestion) {
+		w.line("a=rtcp-fb:* ", sfu.FeedbackCongestion) // of no format in particular (RFC 8888 §6)
 	}
 }
 

@@ -146,7 +146,7 @@ type peer struct {
 	last map[webrtc.RTPCodecType]uint32 // the newest number received
 }
 
-func (w *world) peer() *peer {
+func (w *world) peer(change ...func(*webrtc.MediaEngine, *interceptor.Registry)) *peer {
 	w.t.Helper()
 	var settings webrtc.SettingEngine
 	settings.SetIncludeLoopbackCandidate(true)
@@ -156,7 +156,11 @@ func (w *world) peer() *peer {
 	if err := engine.RegisterDefaultCodecs(); err != nil {
 		w.t.Fatal(err)
 	}
-	api := webrtc.NewAPI(webrtc.WithMediaEngine(&engine), webrtc.WithSettingEngine(settings), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
+	registry := &interceptor.Registry{}
+	for _, f := range change {
+		f(&engine, registry)
+	}
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(&engine), webrtc.WithSettingEngine(settings), webrtc.WithInterceptorRegistry(registry))
 	pc, err := api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 	if err != nil {
 		w.t.Fatal(err)
@@ -280,7 +284,12 @@ func (w *world) publisher(first uint32, header ...string) *peer {
 // viewer is a WHEP client.
 func (w *world) viewer(header ...string) *peer {
 	w.t.Helper()
-	p := w.peer()
+	return w.watch(w.peer(), header...)
+}
+
+// watch makes a viewer of p.
+func (w *world) watch(p *peer, header ...string) *peer {
+	w.t.Helper()
 	for _, k := range []webrtc.RTPCodecType{webrtc.RTPCodecTypeAudio, webrtc.RTPCodecTypeVideo} {
 		if _, err := p.pc.AddTransceiverFromKind(k, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionRecvonly}); err != nil {
 			w.t.Fatal(err)
