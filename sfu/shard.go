@@ -41,8 +41,13 @@ type shard struct {
 	router *forward.Router
 	heard  []level // since the last time control was told
 	tellAt int64   // when it is told again
-	cameAt int64   // when something other than feedback came last
-	lookAt int64   // when feedback must be looked at
+
+	media    uint64 // packets that have come in
+	mediaAt  int64  // when the last did, or what is for another shard crossed
+	lookedAt int64  // when nothing was left of what can wait
+	found    bool   // there was something of it until then
+	part     bool   // and this is what is left
+	pressing bool   // it cannot wait now
 }
 
 // open makes what the shard needs besides its socket.
@@ -67,14 +72,16 @@ func (s *shard) open(cands []transport.Candidate, cert tls.Certificate) error {
 // batchSize is how many datagrams, and how many parcels of each other shard, are taken in before what they cause goes out.
 const batchSize = 64
 
-// Feedback on arrivals is looked at when the thread is awake for something else, but not more often than every feedbackLeast, and at
-// the latest after feedbackPatience: the shard with fifty receivers is told of arrivals 500 times a second, and each time it would be
-// woken for that alone. When nothing else has come for feedbackTail there is nothing left that it could be about.
+// What can wait (udp.Socket.ReceiveAside) is looked at when the thread is awake for something else, but not more often than every
+// asideLeast, and at the latest after asidePatience: the shard with fifty receivers is told of arrivals 500 times a second, and each time
+// it would be woken for that alone. While there is no media it is looked at on multiples of grain, when timers are due too: a hundred who
+// only sit there are a hundred reports and fifty checks a second. What comes after a while of nothing wakes the thread, and so does
+// everything while a session is about to find its way.
 const (
-	feedbackLeast    = int64(2 * time.Millisecond)
-	feedbackPatience = int64(25 * time.Millisecond)
-	feedbackTail     = int64(500 * time.Millisecond)
-	feedbackMost     = 4 * batchSize // in one go
+	asideLeast    = int64(2 * time.Millisecond)
+	asidePatience = int64(25 * time.Millisecond)
+	asideMost     = 4 * batchSize // in one go
+	grain         = int64(50 * time.Millisecond)
 )
 
 // run is the shard's thread: a batch in, from the network and from other shards, what is for those handed over at once, everything
@@ -93,13 +100,18 @@ func (s *shard) run() {
 		}
 		if n > 0 {
 			s.mux.Receive(batch[:n], now)
-			s.cameAt = now
 		}
-		n += s.feedback(batch, now)
+		n += s.aside(batch, now)
 		for _, l := range s.in {
 			if l != nil {
-				n += l.Receive(s.router, s.mux, batchSize, now)
+				if k := l.Receive(s.router, s.mux, batchSize, now); k > 0 {
+					n += k
+					s.mediaAt = now
+				}
 			}
+		}
+		if in := s.mux.Media(); in != s.media {
+			s.media, s.mediaAt = in, now
 		}
 		if n > 0 {
 			s.publish() // before this shard's own sending, so that others work beside it
@@ -119,20 +131,22 @@ func (s *shard) run() {
 	_ = s.sock.Close()
 }
 
-// feedback takes in what was said of arrivals, if it is time, and returns how much.
-func (s *shard) feedback(batch []udp.Datagram, now int64) (n int) {
-	if now < s.lookAt-feedbackPatience+feedbackLeast {
+// aside takes in what could wait, if it is time, and returns how much.
+func (s *shard) aside(batch []udp.Datagram, now int64) (n int) {
+	if now < s.lookedAt+asideLeast && !s.pressing {
 		return 0
 	}
-	for n < feedbackMost {
-		got := s.sock.ReceiveFeedback(batch)
+	for n < asideMost {
+		got := s.sock.ReceiveAside(batch)
 		if got == 0 {
-			s.lookAt = now + feedbackPatience
-			break
+			s.lookedAt, s.found = now, n > 0 || s.part
+			s.part, s.pressing = false, false
+			return n
 		}
 		s.mux.Receive(batch[:got], now)
 		n += got
 	}
+	s.part = true
 	return n
 }
 
@@ -158,13 +172,27 @@ func (s *shard) wait() int64 {
 		idle = idle && (l == nil || l.Empty())
 	}
 	if idle {
-		wait := s.sleep(now)
-		if look := time.Duration(s.lookAt - now); now-s.cameAt < feedbackTail && (wait < 0 || wait > look) {
-			wait = max(0, look)
-		}
-		s.sock.Wait(wait)
+		s.rest(now)
 	}
 	return now
+}
+
+// rest sleeps until something is due or comes.
+func (s *shard) rest(now int64) {
+	wait := s.sleep(now)
+	quiet := now-s.mediaAt > asidePatience
+	s.pressing = s.mux.Unsettled() || quiet && !s.found
+	if !s.pressing {
+		look := s.lookedAt + asidePatience
+		if quiet {
+			look = now + grain - now%grain
+		}
+		if until := max(0, time.Duration(look-now)); wait < 0 || wait > until {
+			wait = until
+		}
+	}
+	s.sock.Heed(s.pressing)
+	s.sock.Wait(wait)
 }
 
 // busy returns how long the thread has worked, in nanoseconds. It may be called from any goroutine.

@@ -12,7 +12,7 @@ import (
 // portable is the stand-in for systems other than Linux: the same promises over
 // net.UDPConn, one system call a datagram. It does not learn which local address a peer
 // asked when it listens on all of them (Path.Local is then the zero Addr), a group is of one,
-// and feedback comes with everything else. With a full send buffer its Flush waits instead of
+// and nothing is set aside. With a full send buffer its Flush waits instead of
 // dropping. It is compiled on Linux too, for its tests.
 type portable struct {
 	conn     *net.UDPConn
@@ -114,8 +114,8 @@ func (p *portable) Receive(dst []Datagram) int {
 	return 1
 }
 
-// ReceiveFeedback finds nothing.
-func (p *portable) ReceiveFeedback([]Datagram) int { return 0 }
+// ReceiveAside finds nothing.
+func (p *portable) ReceiveAside([]Datagram) int { return 0 }
 
 // Wait sleeps until there is something to receive, somebody calls Wake, or the timeout
 // has passed; a negative timeout never passes.
@@ -129,6 +129,9 @@ func (p *portable) Wait(timeout time.Duration) (ready bool) {
 	}
 	return p.read(timeout, true)
 }
+
+// Heed changes nothing: nothing is aside.
+func (p *portable) Heed(bool) {}
 
 // read takes a datagram off the socket and says whether there was one. Its deadline is a
 // timer that sets a past one, as the clock is not to be read here; one that fires late

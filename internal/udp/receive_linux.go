@@ -3,6 +3,7 @@ package udp
 import (
 	"net/netip"
 	"strconv"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,9 @@ type receiver struct {
 	got, next int
 	off, seg  int
 	path      Path
-	full      bool // the last call filled every message asked for: there may be more
+	full      bool  // the last call filled every message asked for: there may be more
+	stamped   bool  // the kernel says when each came …
+	came      int64 // … by the wall clock
 
 	overflow  uint32 // SO_RXQ_OVFL as last seen
 	zoneIndex uint32 // the last zone, spelt out in zoneName
@@ -80,18 +83,34 @@ func (r *receiver) zone(index uint32) string {
 // are cut into datagrams; what dst has no room for comes with the next call.
 func (s *Socket) Receive(dst []Datagram) int { return s.receive(&s.rx, dst) }
 
-// ReceiveFeedback is Receive for the queue of feedback: transport-wide feedback and that of RFC 8888, as a datagram of their own.
-// There is nothing in it without Features.Feedback.
-func (s *Socket) ReceiveFeedback(dst []Datagram) int {
+// ReceiveAside is Receive for the queue of what can wait: datagrams that begin with feedback on arrivals or with a receiver report,
+// binding requests, and answers to ours. There is nothing in it without Features.Aside.
+func (s *Socket) ReceiveAside(dst []Datagram) int {
 	if s.aside < 0 {
 		return 0
 	}
 	return s.receive(&s.late, dst)
 }
 
+// longestWait bounds what is believed of a datagram's wait.
+const longestWait = int64(time.Second)
+
+// wallClock is the clock that the kernel stamps by.
+func wallClock() int64 {
+	var at unix.Timespec
+	if _, _, errno := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(&at)), 0); errno != 0 {
+		return 0
+	}
+	return at.Nano()
+}
+
 func (s *Socket) receive(r *receiver, dst []Datagram) int {
 	if r.next == r.got && (len(dst) == 0 || !s.receiveMessages(r, len(dst))) {
 		return 0
+	}
+	now := int64(0)
+	if r.stamped {
+		now = wallClock()
 	}
 	var n int
 	var bytes, joined uint64
@@ -107,6 +126,9 @@ func (s *Socket) receive(r *receiver, dst []Datagram) int {
 			end = min(size, r.off+r.seg)
 		}
 		dst[n] = Datagram{Data: r.buf[base+r.off : base+end : base+end], Path: r.path}
+		if r.came != 0 {
+			dst[n].Waited = min(max(0, now-r.came), longestWait) // the clock may have been set meanwhile
+		}
 		n++
 		bytes += uint64(end - r.off)
 		if r.seg > 0 {
@@ -159,7 +181,7 @@ func (s *Socket) receiveMessages(r *receiver, max int) bool {
 func (s *Socket) begin(r *receiver, size int) bool {
 	h := &r.msgs[r.next].Hdr
 	r.path = Path{Remote: s.remote(&r.addrs[r.next]), Local: s.pinned}
-	r.seg = 0
+	r.seg, r.came = 0, 0
 	if n := int(h.Controllen); n > 0 {
 		s.parseControl(r, unsafe.Slice((*byte)(unsafe.Pointer(&r.ctls[r.next])), n))
 	}
@@ -195,6 +217,8 @@ func (s *Socket) parseControl(r *receiver, b []byte) {
 			r.path.Local = netip.AddrFrom4(info.Spec_dst)
 		case h.Level == unix.SOL_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
 			r.seg = int(*(*int32)(unsafe.Pointer(&data[0])))
+		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_TIMESTAMPNS && len(data) >= int(unsafe.Sizeof(unix.Timespec{})):
+			r.came = (*unix.Timespec)(unsafe.Pointer(&data[0])).Nano()
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
 			// A 32-bit total that wraps, stamped as datagrams are queued; on several cores
 			// at once, so one may come behind a later one.

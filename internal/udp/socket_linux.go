@@ -17,7 +17,7 @@ import (
 type Socket struct {
 	// Fixed by Listen.
 	fd       int
-	aside    int        // the queue of feedback is a socket too, of the same address; -1 without
+	aside    int        // the queue of what can wait is a socket too, of the same address; -1 without
 	inet6    bool       // AF_INET6, so sockaddrs and control messages are IPv6's
 	pinned   netip.Addr // the specific address bound to: Local of every path
 	local    netip.AddrPort
@@ -34,7 +34,7 @@ type Socket struct {
 	wait  waiter
 	woken [8]byte // what counts wake-ups is read into it
 	rx    receiver
-	late  receiver // of the queue of feedback
+	late  receiver // of what can wait
 	tx    sender
 }
 
@@ -52,7 +52,7 @@ func Listen(cfg Config) (*Socket, error) {
 	return s, nil
 }
 
-// ListenGroup opens n sockets that share an address, each with a queue of its own for feedback where the kernel can tell it apart.
+// ListenGroup opens n sockets that share an address, each with a queue of its own for what can wait where the kernel can tell it apart.
 // The kernel spreads peers over them, by a hash of the source as long as Steer has not said otherwise. It fails when anybody else has
 // the address already.
 func ListenGroup(cfg Config, n int) (group []*Socket, err error) {
@@ -77,12 +77,12 @@ func ListenGroup(cfg Config, n int) (group []*Socket, err error) {
 		}
 	}
 	for _, s := range group {
-		s.features.Feedback = true
+		s.features.Aside = true
 	}
-	if _, err := group[0].Steer(nil); err != nil { // an old kernel: feedback must come with everything else
+	if _, err := group[0].Steer(nil); err != nil { // an old kernel: everything comes together
 		for _, s := range group {
 			_ = unix.Close(s.aside)
-			s.aside, s.features.Feedback = -1, false
+			s.aside, s.features.Aside = -1, false
 		}
 	}
 	return group, nil
@@ -104,7 +104,7 @@ func (s *Socket) open(cfg Config, how sharing) error {
 	return s.setUp(cfg)
 }
 
-// setAside opens the queue of feedback.
+// setAside opens the queue of what can wait.
 func (s *Socket) setAside(cfg Config) error {
 	family := unix.AF_INET
 	if s.inet6 {
@@ -115,9 +115,13 @@ func (s *Socket) setAside(cfg Config) error {
 		return err
 	}
 	s.aside = fd
+	if err := unix.EpollCtl(s.wait.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Fd: int32(fd)}); err != nil {
+		return &listenError{"wait for", cfg.Listen, err}
+	}
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
 	gro := s.features.GRO && unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	s.late.init(fd, gro)
+	s.late.stamped = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) == nil
 	return nil
 }
 

@@ -56,7 +56,7 @@ const (
 // Places in the program's memory.
 const (
 	steerHash  = 0 // of the source
-	steerQueue = 1 // 0 for the socket's main queue, 1 for that of feedback
+	steerQueue = 1 // 0 for the socket's main queue, 1 for that of what can wait
 )
 
 // steerKey is what the program knows a peer by. That two peers have the same one is possible, and only makes one of them land in the
@@ -71,30 +71,31 @@ func steerKey(a netip.AddrPort) uint32 {
 
 const steerPrime = 0x01000193 // of FNV-1a
 
-// Feedback on arrivals begins with these two bytes, but for the padding bit in the first: transport-wide feedback
-// (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1) and congestion control feedback (RFC 8888 §3.1).
-const (
-	feedbackMask      = 0xdfff
-	feedbackTransport = 0x8fcd
-	feedbackCongested = 0x8bcd
-)
+// patient are the datagrams that can wait, by their first two bytes (first & mask == is): transport-wide feedback
+// (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1) and congestion control feedback (RFC 8888 §3.1), whose padding bit may be
+// set; reports of who only receives, and what comes behind them (RFC 3550 §6.4.2); binding requests and the answers to ours (RFC 8489 §5).
+var patient = [...]struct{ mask, is uint32 }{{0xdfff, 0x8fcd}, {0xdfff, 0x8bcd}, {0xc0ff, 0x80c9}, {0xfeff, 0x0001}}
 
-// steerProgram makes the program that finds the queue of a datagram among those of n sockets, each with one for feedback behind its
-// main one if feedback is set. A source is looked up among rows, and if it is not there a hash of it chooses the socket. The program
+// steerProgram makes the program that finds the queue of a datagram among those of n sockets, each with one for what can wait behind its
+// main one if aside is set. A source is looked up among rows, and if it is not there a hash of it chooses the socket. The program
 // returns how many of the rows it has.
-func steerProgram(rows []Steered, n int, feedback bool) (program []instruction, taken int) {
+func steerProgram(rows []Steered, n int, aside bool) (program []instruction, taken int) {
 	var p []instruction
 	emit := func(x ...instruction) { p = append(p, x...) }
 	queues := uint32(1)
-	if feedback {
+	if aside {
 		queues = 2
+		const each = 3
+		last := uint8(each*len(patient)) + 1 // instructions from the first of those to the load of 1
+		emit(instruction{code: bpfLoadLen}, instruction{code: bpfJumpGE, k: 2, jf: last - 1})
+		for i, x := range patient {
+			emit(
+				instruction{code: bpfLoadHalf, k: 0},
+				instruction{code: bpfAnd, k: x.mask},
+				instruction{code: bpfJumpEqual, k: x.is, jt: last - uint8(each*(i+1)) + 1},
+			)
+		}
 		emit(
-			instruction{code: bpfLoadLen},
-			instruction{code: bpfJumpGE, k: 2, jf: 4},
-			instruction{code: bpfLoadHalf, k: 0},
-			instruction{code: bpfAnd, k: feedbackMask},
-			instruction{code: bpfJumpEqual, k: feedbackTransport, jt: 3},
-			instruction{code: bpfJumpEqual, k: feedbackCongested, jt: 2},
 			instruction{code: bpfLoad, k: 0},
 			instruction{code: bpfJump, k: 1},
 			instruction{code: bpfLoad, k: 1},

@@ -6,7 +6,7 @@ import "golang.org/x/sys/unix"
 // without it. It replaces what was asked for before. It returns how many peers it could take. It may be called from any goroutine
 // before the socket is closed.
 func (s *Socket) Steer(rows []Steered) (int, error) {
-	program, taken := steerProgram(rows, s.group, s.features.Feedback)
+	program, taken := steerProgram(rows, s.group, s.features.Aside)
 	filter := make([]unix.SockFilter, len(program))
 	for i, x := range program {
 		filter[i] = unix.SockFilter{Code: x.code, Jt: x.jt, Jf: x.jf, K: x.k}

@@ -129,8 +129,15 @@ func TestSteerProgram(t *testing.T) {
 		{"request to send again", []byte{0x81, 205, 0, 5}, 0},
 		{"picture loss", []byte{0x81, 206, 0, 2}, 0},
 		{"sender report", []byte{0x80, 200, 0, 2}, 0},
+		{"receiver report", []byte{0x81, 201, 0, 7}, 1},
+		{"and padded", []byte{0xa1, 201, 0, 8}, 1},
+		{"of another version", []byte{0x41, 201, 0, 7}, 0},
 		{"media", []byte{0x8f, 96 | 0x80, 0, 5}, 0},
-		{"binding request", []byte{0, 1, 0, 5}, 0},
+		{"binding request", []byte{0, 1, 0, 5}, 1},
+		{"its answer", []byte{1, 1, 0, 5}, 1},
+		{"its refusal", []byte{1, 0x11, 0, 5}, 0},
+		{"indication", []byte{0, 0x11, 0, 5}, 0},
+		{"handshake", []byte{22, 0xfe, 0xff}, 0},
 	}
 	for _, sockets := range []int{1, 2, 5, 16} {
 		for _, feedback := range []bool{false, true} {

@@ -1,8 +1,9 @@
 // Package udp owns one UDP socket of a shard: datagrams in by the batch, datagrams out
 // by the batch, and the shard's sleep between the two.
 //
-// Feedback on arrivals ([Socket.ReceiveFeedback]) has a queue of its own, where the system can keep it apart: it is half of all
-// datagrams of a large meeting, nothing hangs on a few milliseconds more of it, and a sleeping thread is costly to wake.
+// What can wait ([Socket.ReceiveAside]) has a queue of its own, where the system can keep it apart: feedback on arrivals, reports of
+// who only receives, checks of connectivity and their answers. It is half of all datagrams of a large meeting and nearly all of one where
+// nobody speaks; nothing hangs on a few milliseconds more of it, and a sleeping thread is costly to wake.
 //
 // It promises that a reply can leave from the very address that was asked (the local
 // address is part of every [Path]), that nothing on the way allocates, that one bad
@@ -11,8 +12,8 @@
 // directions where the kernel has it (detected once, given up where a path refuses it);
 // elsewhere a portable stand-in does the same over net.UDPConn, only slower.
 //
-// It does not know what is in a datagram beyond [Classify] and what feedback looks like from outside, keeps no table of peers,
-// runs no goroutine and reads no clock. A Socket belongs to one thread; only Wake,
+// It does not know what is in a datagram beyond [Classify] and what can wait looks like from outside, keeps no table of peers,
+// runs no goroutine, and reads the clock only to tell how long a datagram has waited. A Socket belongs to one thread; only Wake,
 // Stats, Features and LocalAddr may be called from others.
 package udp
 
@@ -35,6 +36,8 @@ type Path struct {
 type Datagram struct {
 	Data []byte
 	Path Path
+	// Waited is how long it has been here, in nanoseconds, where it was let wait (ReceiveAside); else 0.
+	Waited int64
 }
 
 // Config says how to listen. The zero value is any port on every address.
@@ -82,8 +85,8 @@ type Features struct {
 	Family Family
 	GSO    bool // runs of equal datagrams leave as one; false from the first refusal on
 	GRO    bool // runs of equal datagrams arrive as one
-	// Feedback has a queue of its own; without one it comes with everything else.
-	Feedback bool
+	// Aside says that what can wait has a queue of its own; without one it comes with everything else.
+	Aside bool
 	// LocalAddr says that Path.Local of received datagrams is known.
 	LocalAddr bool
 	// ReceiveBuffer and SendBuffer are the effective sizes, comparable to Config's; 0

@@ -488,7 +488,7 @@ func TestFeedback(t *testing.T) {
 				cfg.Listen = loopback(server)
 			}
 			g := group(t, cfg, n)
-			if !g[0].Features().Feedback {
+			if !g[0].Features().Aside {
 				t.Skip("this kernel does not tell feedback apart")
 			}
 			from := server
@@ -519,7 +519,7 @@ func TestFeedback(t *testing.T) {
 			}
 			k := 0
 			for range 2 { // two of one size may come as one run, or not
-				k += s.ReceiveFeedback(batch[k:])
+				k += s.ReceiveAside(batch[k:])
 			}
 			if k != 2 || batch[k-1].Data[4] != 2 || batch[1].Path.Remote != c.LocalAddr() || batch[1].Path.Local != to.Addr() {
 				t.Errorf("%q: %d datagrams of feedback: %v", server, k, batch[:k])

@@ -21,7 +21,8 @@ const patience = 20 * time.Second
 type socket interface {
 	LocalAddr() netip.AddrPort
 	Receive(dst []Datagram) int
-	ReceiveFeedback(dst []Datagram) int
+	ReceiveAside(dst []Datagram) int
+	Heed(on bool)
 	Wait(timeout time.Duration) bool
 	Wake()
 	Reserve(n int) []byte

@@ -24,6 +24,7 @@ type waiter struct {
 	events [4]unix.EpollEvent
 	got    int
 	armed  bool // the timer is set
+	heeds  bool // what is aside, too
 }
 
 // wakeCount is what Wake adds to the eventfd: any number but zero, so that the byte order
@@ -99,10 +100,24 @@ func (w *waiter) close() {
 	w.file, w.epoll, w.timer, w.event = nil, -1, -1, -1
 }
 
-// Wait sleeps until there is something to receive that is not feedback, somebody calls Wake, or the timeout has passed; a negative
-// timeout never passes. It tells whether a Receive is worthwhile, and after a wake-up alone it is not.
+// Heed says whether what comes aside ends a Wait, too. At first it does not.
+func (s *Socket) Heed(on bool) {
+	w := &s.wait
+	if on == w.heeds || s.aside < 0 {
+		return
+	}
+	e := unix.EpollEvent{Fd: int32(s.aside)}
+	if on {
+		e.Events = unix.EPOLLIN
+	}
+	_, _, _ = unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(w.epoll), unix.EPOLL_CTL_MOD, uintptr(s.aside), uintptr(unsafe.Pointer(&e)), 0, 0)
+	w.heeds = on
+}
+
+// Wait sleeps until there is something to receive, but for what is aside (see Heed), somebody calls Wake, or the timeout has passed; a
+// negative timeout never passes. It tells whether a Receive is worthwhile, and after a wake-up alone it is not.
 func (s *Socket) Wait(timeout time.Duration) (ready bool) {
-	if s.rx.next < s.rx.got || s.rx.full {
+	if s.rx.next < s.rx.got || s.rx.full || s.wait.heeds && (s.late.next < s.late.got || s.late.full) {
 		// Something is known to be there, or likely: asking the kernel costs as much as
 		// trying. A wake-up is not lost by this, only found at the next sleep; who is
 		// woken looks at its work after every Wait.
@@ -120,7 +135,7 @@ func (s *Socket) Wait(timeout time.Duration) (ready bool) {
 	}
 	for _, e := range w.events[:w.got] {
 		switch int(e.Fd) {
-		case s.fd:
+		case s.fd, s.aside:
 			ready = true
 		case w.event:
 			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(w.event), uintptr(unsafe.Pointer(&s.woken[0])), uintptr(len(s.woken)))

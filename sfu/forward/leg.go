@@ -54,6 +54,7 @@ type Leg struct {
 
 	// reports
 	packets, octets uint32
+	silence         silence
 	srMid           uint32 // middle 32 bits of the NTP time in the last sender report
 	srAt            int64
 	rtt             int64

@@ -288,7 +288,9 @@ func (p *Peer) tick(now int64) int64 {
 	next = min(next, p.pump(now))
 	if p.reportAt <= now {
 		p.reportAt = coarse(now + reportInterval - grain)
-		p.sendReports(now)
+		if !p.sendReports(now) {
+			p.reportAt = now + reportInterval - now%reportInterval // all who have nothing to say wake the thread together
+		}
 	}
 	next = min(next, p.reportAt)
 	for _, t := range p.tracks {

@@ -113,7 +113,7 @@ func (p *Peer) onReportBlocks(blocks rtcp.ReportBlocks, now int64) {
 		}
 		if b.LastSR != 0 && b.LastSR == l.srMid {
 			delay := int64(b.DelaySinceLastSR) * second / 65536
-			if rtt := now - l.srAt - delay; rtt >= 0 && rtt < 10*second {
+			if rtt := p.sess.Arrived() - l.srAt - delay; rtt >= 0 && rtt < 10*second {
 				l.rtt, p.rtt = rtt, rtt
 			}
 		}
@@ -253,19 +253,22 @@ func (p *Peer) sendFeedback() {
 	}
 }
 
-// sendReports sends a sender report for each leg in use, and reception reports for what the peer sends.
-func (p *Peer) sendReports(now int64) {
+// sendReports sends a sender report for each leg in use, and reception reports for what the peer sends. Of what has been silent since
+// the report before the last nothing is said (RFC 3550 §6.4). It returns whether there was something.
+func (p *Peer) sendReports(now int64) bool {
 	if !p.ready() {
-		return
+		return false
 	}
+	some := false
 	r := p.router
 	b := r.scratch[:0]
 	for _, l := range p.legs {
 		l.num.forget()
 		ntp, ts, ok := l.clockNow(now)
-		if !ok {
+		if !ok || l.silence.goesOn(uint64(l.packets)) {
 			continue
 		}
+		some = true
 		l.srMid, l.srAt = rtcp.NTPMiddle(ntp), now
 		b = rtcp.AppendSenderReport(b, rtcp.SenderReport{SSRC: l.ssrc, NTP: ntp, RTPTime: ts, Packets: l.packets, Octets: l.octets}, nil)
 		b = rtcp.AppendSDESCNAME(b, l.ssrc, p.cname)
@@ -278,7 +281,7 @@ func (p *Peer) sendReports(now int64) {
 	var blocks [31]rtcp.ReportBlock
 	n := 0
 	for i := range p.in {
-		if in := &p.in[i]; !in.repair && in.layer.bound && n < len(blocks) {
+		if in := &p.in[i]; !in.repair && in.layer.bound && n < len(blocks) && !in.layer.silence.goesOn(in.layer.packets) {
 			blocks[n] = in.layer.reception.Block(now)
 			n++
 		}
@@ -296,6 +299,23 @@ func (p *Peer) sendReports(now int64) {
 		p.send(b)
 	}
 	r.scratch = b[:0]
+	return some || n > 0
+}
+
+// silence tells whether a stream has been silent for two reports.
+type silence struct {
+	count   uint64 // packets at the last one
+	reports uint8
+}
+
+// goesOn takes the packets of the stream so far.
+func (s *silence) goesOn(count uint64) bool {
+	if count != s.count {
+		*s = silence{count: count}
+	} else if s.reports < 2 {
+		s.reports++
+	}
+	return s.reports == 2
 }
 
 // clockNow returns the NTP time and the leg's timestamp of this moment, by the publisher's last sender report: receivers align sound

@@ -217,6 +217,9 @@ func TestOneClock(t *testing.T) {
 	}
 	for range 3 {
 		reports[*pionrtcp.SenderReport](c)
+		for _, x := range streams {
+			x.s.push(key("picture"))
+		}
 		r.run(1 * sec)
 		offsets := map[*client]int64{}
 		srs := reports[*pionrtcp.SenderReport](c)
@@ -253,16 +256,19 @@ func TestSenderReports(t *testing.T) {
 	a.report(&pionrtcp.SenderReport{SSRC: cameraSSRC, NTPTime: ntp, RTPTime: sv.ts + 500, PacketCount: 1, OctetCount: 10})
 	at := r.now
 	first := c.take()[0]
-	r.run(10 * sec)
+	for range 10 {
+		sv.push(delta("12345678"))
+		r.run(1 * sec)
+	}
 	srs := reports[*pionrtcp.SenderReport](c)
 	if len(srs) != 10 {
 		t.Fatalf("%d reports in ten seconds", len(srs))
 	}
-	for _, sr := range srs {
+	for i, sr := range srs {
 		// The leg's clock is the publisher's, moved; NTP times are by the node's clock.
 		ticks := int64(sr.RTPTime-first.Timestamp) - 500
 		ns := since(sr.NTPTime) - at
-		if d := ticks - ns*90000/sec; d < -1 || d > 1 || sr.SSRC != 1001 || sr.PacketCount != 1 || sr.OctetCount != 10 {
+		if d := ticks - ns*90000/sec; d < -1 || d > 1 || sr.SSRC != 1001 || sr.PacketCount != uint32(2+i) || sr.OctetCount != uint32(20+10*i) {
 			t.Errorf("%d ticks off: %+v", d, sr)
 		}
 		if ns <= 0 || ns > r.now-at {
@@ -296,6 +302,18 @@ func TestSenderReports(t *testing.T) {
 		if got := leg.Stats().RoundTrip; got != st.RoundTrip {
 			t.Errorf("round trip %d", got)
 		}
+	}
+	// Of a stream that has stopped nothing is said, but for the second just after, until it goes on.
+	c.take()
+	reports[*pionrtcp.SenderReport](c)
+	r.run(5 * sec)
+	if n := len(reports[*pionrtcp.SenderReport](c)); n != 1 {
+		t.Errorf("%d reports of a stream that has stopped", n)
+	}
+	sv.push(delta("12345678"))
+	r.run(1 * sec)
+	if n := len(reports[*pionrtcp.SenderReport](c)); n != 1 {
+		t.Errorf("%d reports of a stream that goes on", n)
 	}
 	// A free leg reports nothing.
 	leg.Bind(nil, r.now)

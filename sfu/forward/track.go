@@ -280,6 +280,7 @@ type Layer struct {
 	keySpare  int   // requests that may come sooner than the limit
 	packets   uint64
 	bytes     uint64
+	silence   silence // of its reports
 	lastAt    int64
 	behind    int // pictures of a layer below since
 	gaveUp    uint64

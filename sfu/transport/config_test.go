@@ -128,16 +128,52 @@ func TestIPv6(t *testing.T) {
 }
 
 func TestRTT(t *testing.T) {
+	for _, waited := range []int64{0, 15 * ms} { // let wait before the node has looked at it
+		w := newWorld(t)
+		n := w.node(1)
+		s, c := w.connect(n, 1, 1000, gcm)
+		c.Deaf = true // answers by hand, 40 ms late
+		w.run(3 * time.Second)
+		k := c.LastCheck()
+		w.run(40*time.Millisecond - time.Duration(w.now-k.At))
+		n.waited = waited
+		n.deliver(c.Addr, c.Answer(k.Tx, c.Key))
+		if got := s.RTT(); got != 40*ms-waited {
+			t.Logf("checks %+v", c.Checks)
+			t.Errorf("RTT = %v", time.Duration(got))
+		}
+	}
+}
+
+// A session counts as unsettled until it has its way, and again while it looks for another one.
+func TestUnsettled(t *testing.T) {
 	w := newWorld(t)
 	n := w.node(1)
-	s, c := w.connect(n, 1, 1000, gcm)
-	c.Deaf = true // answers by hand, 40 ms late
+	if n.mux.Unsettled() {
+		t.Error("unsettled without sessions")
+	}
+	s, err := n.mux.Open(7, w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !n.mux.Unsettled() {
+		t.Error("settled before the client is there")
+	}
+	s.Close()
+	if n.mux.Unsettled() {
+		t.Error("a closed session is unsettled")
+	}
+	s, _ = w.connect(n, 1, 1000, gcm)
 	w.run(3 * time.Second)
-	k := c.LastCheck()
-	w.run(40*time.Millisecond - time.Duration(w.now-k.At))
-	n.deliver(c.Addr, c.Answer(k.Tx, c.Key))
-	if got := s.RTT(); got != 40*ms {
-		t.Logf("checks %+v", c.Checks)
-		t.Errorf("RTT = %v", time.Duration(got))
+	if n.mux.Unsettled() {
+		t.Error("unsettled with a connected session")
+	}
+	s.Restart()
+	if !n.mux.Unsettled() {
+		t.Error("settled amid a restart")
+	}
+	s.Freeze()
+	if n.mux.Unsettled() {
+		t.Error("a frozen session is unsettled")
 	}
 }

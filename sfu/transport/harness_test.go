@@ -75,6 +75,7 @@ func (r *recorder) State(s *transport.Session, st transport.State, _ int64) {
 
 // node is one server: a Mux with a memory around it.
 type node struct {
+	waited  int64 // how long what is delivered has waited
 	world   *world
 	ip      netip.Addr
 	mux     *transport.Mux
@@ -133,7 +134,7 @@ func (n *node) receive(from netip.AddrPort, to netip.Addr, b []byte) {
 	if n.dead {
 		return
 	}
-	n.mux.Receive([]udp.Datagram{{Data: slices.Clone(b), Path: udp.Path{Remote: from, Local: to}}}, n.world.now)
+	n.mux.Receive([]udp.Datagram{{Data: slices.Clone(b), Path: udp.Path{Remote: from, Local: to}, Waited: n.waited}}, n.world.now)
 }
 
 // pump delivers what nodes have sent until nothing moves.

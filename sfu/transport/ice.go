@@ -188,7 +188,7 @@ func (m *Mux) response(d *udp.Datagram, msg *stun.Message, now int64) {
 	tx := p.tx
 	p.tx = transaction{}
 	if tx.tries == 1 {
-		p.rtt = now - tx.began
+		p.rtt = max(1, now-d.Waited-tx.began)
 	}
 	p.valid = true
 	p.consent = now

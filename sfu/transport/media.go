@@ -31,7 +31,7 @@ func (m *Mux) media(d *udp.Datagram, now int64) {
 		return
 	}
 	if rtp.IsRTCP(d.Data) {
-		m.rtcpIn(s, i, d.Data, now)
+		m.rtcpIn(s, i, d, now)
 	} else {
 		m.rtpIn(s, i, d.Data, now)
 	}
@@ -73,7 +73,8 @@ func (m *Mux) rtpIn(s *Session, i int, b []byte, now int64) {
 	buf.Release()
 }
 
-func (m *Mux) rtcpIn(s *Session, i int, b []byte, now int64) {
+func (m *Mux) rtcpIn(s *Session, i int, d *udp.Datagram, now int64) {
+	b := d.Data
 	plain, err := s.recv.OpenRTCP(b[:0], b)
 	if err != nil {
 		m.countOpenError(err)
@@ -82,6 +83,7 @@ func (m *Mux) rtcpIn(s *Session, i int, b []byte, now int64) {
 	m.counters.RTCPIn++
 	m.counters.BytesIn += uint64(len(b))
 	s.listen(i, now)
+	s.arrived = now - d.Waited
 	m.handler.RTCP(s, plain, now)
 }
 

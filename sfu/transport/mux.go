@@ -37,6 +37,8 @@ type Mux struct {
 	timers    timers
 	lingering []linger
 
+	unsettled int // sessions
+
 	now      int64
 	ufrags   *ufragCodec
 	plain    bucket
@@ -89,6 +91,7 @@ func (m *Mux) Open(id SessionID, now int64) (*Session, error) {
 	}
 	s.current = g
 	m.sessions[id] = s
+	s.count()
 	m.counters.Opened++
 	return s, nil
 }
@@ -109,6 +112,12 @@ func (m *Mux) Session(id SessionID) *Session { return m.sessions[id] }
 
 // Len returns how many sessions there are.
 func (m *Mux) Len() int { return len(m.sessions) }
+
+// Unsettled says whether a session is about to find a way to its client, or another one: checks and their answers should not wait.
+func (m *Mux) Unsettled() bool { return m.unsettled > 0 }
+
+// Media returns how many packets of media have come in.
+func (m *Mux) Media() uint64 { return m.counters.RTPIn }
 
 // Candidates returns what an offer should carry.
 func (m *Mux) Candidates() []Candidate { return m.cfg.Candidates }

@@ -13,6 +13,21 @@ func (s *Session) settle(now int64) {
 	if !s.over() {
 		s.schedule(now)
 	}
+	s.count()
+}
+
+// count keeps Mux.unsettled: how many sessions are about to find a way, or another one.
+func (s *Session) count() {
+	u := !s.over() && s.mode == modeActive &&
+		(s.state == StateConnecting || s.nominating >= 0 || s.selected < 0 || s.paths[s.selected].generation != s.current.number)
+	if u == s.unsettled {
+		return
+	}
+	if s.unsettled = u; u {
+		s.mux.unsettled++
+	} else {
+		s.mux.unsettled--
+	}
 }
 
 // choose decides which path to nominate: the first that is proven; a better one

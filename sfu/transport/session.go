@@ -35,6 +35,7 @@ type Session struct {
 	timer     int // place in Mux.timers, 0 for none
 	deadline  int64
 	heard     int64 // last authenticated packet on any path
+	arrived   int64 // when the RTCP at hand came in
 	connectBy int64 // when connecting is given up; 0 before SetRemote
 
 	// ICE.
@@ -48,6 +49,7 @@ type Session struct {
 	selectedAt int64  // when the current generation got its first selected path
 	newPaths   bucket
 	role       role
+	unsettled  bool // counted in Mux.unsettled
 
 	// DTLS.
 	fingerprint Fingerprint
@@ -223,6 +225,9 @@ func (s *Session) RTT() int64 {
 	return s.paths[s.selected].rtt
 }
 
+// Arrived returns when the RTCP that the handler is given came in, which may have waited since.
+func (s *Session) Arrived() int64 { return s.arrived }
+
 // Cipher names the SRTP profile in use, "" before the handshake is done.
 func (s *Session) Cipher() string {
 	if s.send == nil {
@@ -242,6 +247,7 @@ func (s *Session) Freeze() {
 	}
 	s.mode = modeFrozen
 	s.mux.timers.remove(s)
+	s.count()
 }
 
 // Activate makes a standby the session's owner. It nominates its own best path
@@ -309,6 +315,7 @@ func (s *Session) Close() {
 // end is the common part of Close and failure.
 func (s *Session) end(st State) {
 	s.state = st
+	s.count()
 	s.handshake = handshakeNone
 	s.hello = nil
 	s.dropPaths()

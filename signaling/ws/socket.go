@@ -18,7 +18,7 @@ import (
 )
 
 // socket is one WebSocket after its handshake. Reading is its own goroutine; the Link's writes when there is something to write,
-// and one that the runtime makes sends a ping now and then. Whichever fails first closes the connection, which ends the others.
+// and one sends a ping when nothing has come for a while. Whichever fails first closes the connection, which ends the others.
 type socket struct {
 	h    *Handler
 	conn *websocket.Conn
@@ -30,10 +30,12 @@ type socket struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu    sync.Mutex
-	ended bool
-	beats sync.WaitGroup // holds a ping that is under way
-	timer *time.Timer
+	heard atomic.Int64 // when something came last, as Handler.now
+
+	mu      sync.Mutex
+	ended   bool
+	beating bool
+	beats   sync.WaitGroup // holds a ping that is under way
 }
 
 func newSocket(h *Handler, conn *websocket.Conn, out *bundle, link *signaling.Link) *socket {
@@ -45,15 +47,14 @@ func newSocket(h *Handler, conn *websocket.Conn, out *bundle, link *signaling.Li
 // serve is the socket's goroutine. The Link is disconnected when nothing of the connection runs any more.
 func (s *socket) serve() {
 	defer s.link.Disconnect()
-	s.mu.Lock()
-	s.timer = time.AfterFunc(s.h.svc.Heartbeat(), s.beat)
-	s.mu.Unlock()
+	s.heard.Store(s.h.now())
+	s.h.watch(s)
 	s.link.Carry(s.write)
 	s.read()
 	s.end()
+	s.h.forget(s)
 	s.mu.Lock()
 	s.ended = true
-	s.timer.Stop()
 	s.mu.Unlock()
 	s.beats.Wait()
 }
@@ -70,6 +71,7 @@ func (s *socket) read() {
 		if err != nil {
 			return // a frame above readLimit has been answered with close code 1009
 		}
+		s.heard.Store(s.h.now())
 		if kind != websocket.MessageText {
 			frame = nil // refused as malformed
 		}
@@ -117,29 +119,35 @@ func (s *socket) send(frames [][]byte) error {
 	return nil
 }
 
+// check begins a ping if nothing has come for the time. It does not wait for it.
+func (s *socket) check(now int64, patience time.Duration) {
+	if now-s.heard.Load() < int64(patience) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended && !s.beating {
+		s.beating = true
+		s.beats.Add(1)
+		go s.beat()
+	}
+}
+
 // beat finds out whether the peer is gone without a word. A pong is seen by the reader only, which sees nothing while a request is
 // executed: that counts as life.
 func (s *socket) beat() {
-	s.mu.Lock()
-	if s.ended {
-		s.mu.Unlock()
-		return
-	}
-	s.beats.Add(1)
-	s.mu.Unlock()
 	defer s.beats.Done()
-	timed, cancel := context.WithTimeout(s.ctx, s.h.svc.Heartbeat())
+	timed, cancel := context.WithTimeout(s.ctx, s.h.svc.Heartbeat()*(100-stale-look)/100)
 	err := s.conn.Ping(timed)
 	cancel()
 	if err != nil && !s.busy.Load() {
 		s.end()
 		return
 	}
+	s.heard.Store(s.h.now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ended {
-		s.timer.Reset(s.h.svc.Heartbeat())
-	}
+	s.beating = false
 }
 
 // bufferSize holds the frames of requests and events that are frequent. Longer ones pass by the buffers.

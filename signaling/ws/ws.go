@@ -35,6 +35,8 @@ type Handler struct {
 	cfg Config
 	log *slog.Logger
 	mux *http.ServeMux
+
+	watched watched
 }
 
 // New returns the front door of a Service. The handlers are through when the Service is closed.
@@ -46,6 +48,7 @@ func New(svc *signaling.Service, cfg Config, log *slog.Logger) *Handler {
 		log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{svc: svc, cfg: cfg, log: log, mux: http.NewServeMux()}
+	h.watched = watched{began: time.Now(), open: make(map[*socket]struct{})}
 	h.mux.HandleFunc("GET /ws", h.socket)
 	h.mux.HandleFunc("POST /api/v1/meetings", h.openMeeting)
 	h.mux.HandleFunc("POST /api/v1/meetings/{room}/token", h.joinToken)
