@@ -18,7 +18,9 @@ const (
 	settling = 2 * second
 
 	// startRate is what a link is taken for before anything is known of it: room for a picture that one can make out, and sound.
-	startRate = 600_000
+	// openingRate is what may leave all the same while it settles: without something sent nothing becomes known.
+	startRate   = 600_000
+	openingRate = 2_000_000
 )
 
 // sender is what is known of the link to one peer, and what is done about it. A peer that says nothing of its link is sent at once
@@ -267,14 +269,25 @@ func (p *Peer) adapt(now int64) {
 	if p.out.est != nil {
 		p.out.est.Want(a.Need, now)
 	}
+	// While the link settles some more is shown than it is known to carry; later on one picture, if it is not much too large, rather
+	// than none.
+	shown := 0
+	for i, o := range r.offered {
+		if r.choice[i] >= 0 && o.leg.kind == rtp.KindVideo {
+			shown++
+		}
+	}
 	for i, o := range r.offered {
 		if o.leg.kind == rtp.KindAudio {
 			continue
 		}
 		o.leg.fresh = false
 		c := r.choice[i]
-		if c < 0 && r.streams[i].Pixels > 0 && (!settled || 4*r.offers[o.from].Rate < 5*budget) {
+		if lowest := r.offers[o.from].Rate; c < 0 && r.streams[i].Pixels > 0 &&
+			(!settled && a.Used < openingRate || shown == 0 && 4*lowest < 5*budget) {
 			c = 0
+			a.Used += min(lowest, openingRate/4) // it may not be known yet
+			shown++
 		}
 		if c >= 0 {
 			o.leg.sel.SetTarget(r.targets[o.from+c])

@@ -32,6 +32,7 @@ admin_listen = "127.0.0.1:0"
 port = 0
 public_addresses = ["127.0.0.1"]
 max_participants = %d
+loudest = %[1]d # everybody is forwarded to everybody, as with peers that do not choose
 
 [log]
 level = "warn"
