@@ -60,6 +60,7 @@ test:
 	@$(MAKE) --no-print-directory web
 	@$(MAKE) --no-print-directory race
 	@$(MAKE) --no-print-directory fuzz-short
+	@$(MAKE) --no-print-directory soak-short
 	@$(MAKE) --no-print-directory e2e
 	@echo "make test: all passed"
 
@@ -133,6 +134,10 @@ web:
 	@if [ -d web/src ]; then \
 	   (cd web && npm test --if-present) && scripts/unchanged.sh web/dist npm --prefix web run build; \
 	 else echo "web: web/src is not in this tree"; fi
+
+# Two minutes of the media soak.
+soak-short:
+	SOTTO_SOAK=2m $(GO) test -count=1 -v -timeout=10m -run='^TestSoakMedia$$' ./bench/sfu
 
 # Every fuzz target a few seconds: three minutes in all at most.
 fuzz-short:

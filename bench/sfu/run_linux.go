@@ -170,8 +170,20 @@ func (r *run) rest(ctx context.Context) (proc.Usage, error) {
 	return proc.Of(r.server.PID())
 }
 
-// seat lets somebody join.
+// seat lets somebody join, who stays to the end.
 func (r *run) seat(ctx context.Context, at target.Room, local netip.Addr, name string, publish target.Media, v *receiver) (target.Seat, error) {
+	s, err := r.join(ctx, at, local, name, publish, v)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.seats = append(r.seats, s)
+	r.mu.Unlock()
+	return s, nil
+}
+
+// join lets somebody join, whose seat is the caller's to close.
+func (r *run) join(ctx context.Context, at target.Room, local netip.Addr, name string, publish target.Media, v *receiver) (target.Seat, error) {
 	number := uint32(0)
 	cfg := target.SeatConfig{
 		Name: name, Publish: publish, Profile: r.load.profile(),
@@ -190,9 +202,6 @@ func (r *run) seat(ctx context.Context, at target.Room, local netip.Addr, name s
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	r.mu.Lock()
-	r.seats = append(r.seats, s)
-	r.mu.Unlock()
 	return s, nil
 }
 

@@ -16,9 +16,11 @@ import (
 type Server struct {
 	*Process
 	URL   string
+	Admin string // URL of the admin listener
 	Media string // address of the media port
 	TLS   *tls.Config
 	Cert  string // file that TLS trusts
+	admin *tls.Config
 }
 
 // configuration puts everything on loopback, on ports that the system chooses. The media port is on all addresses, of which
@@ -67,16 +69,18 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	// By node.json the appliance tells the tools on its machine where it listens.
 	err = p.Await(ctx, func() (bool, error) {
 		var node struct {
-			PID        int
-			URL, Media string
+			PID               int
+			URL, Admin, Media string
 		}
 		text, err := os.ReadFile(filepath.Join(data, "node.json"))
 		if err != nil || json.Unmarshal(text, &node) != nil || node.PID != p.PID {
 			return false, nil
 		}
-		s.URL, s.Media = node.URL, node.Media
+		s.URL, s.Admin, s.Media = node.URL, node.Admin, node.Media
 		s.Cert = filepath.Join(data, "tls", "cert.pem")
-		s.TLS, err = Trust(s.Cert)
+		if s.TLS, err = Trust(s.Cert); err == nil {
+			s.admin, err = Trust(filepath.Join(data, "admin", "cert.pem"))
+		}
 		return true, err
 	})
 	if err != nil {

@@ -31,8 +31,10 @@ type Pool struct {
 	ended atomic.Bool
 	work  sync.WaitGroup
 
-	mu  sync.Mutex
-	all []*Sink
+	mu      sync.Mutex // may be taken under a socket's
+	all     []*Sink
+	guarded bool
+	past    Indices // of sockets that are closed
 
 	// Of the thread.
 	messages [sinkBatch]message
@@ -64,6 +66,28 @@ func NewPool(every uint16) *Pool {
 
 // Quiet says whether datagrams may wait a few milliseconds.
 func (s *Pool) Quiet(on bool) { s.quiet.Store(on) }
+
+// Guard has sockets that are opened from now on watch the indices that the server seals under.
+func (s *Pool) Guard() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guarded = true
+}
+
+// Indices is what all guarded sockets have seen.
+func (s *Pool) Indices() Indices {
+	s.mu.Lock()
+	sum, all := s.past, slices.Clone(s.all)
+	s.mu.Unlock()
+	for _, k := range all {
+		k.mu.Lock()
+		if k.guard != nil {
+			sum.add(k.guard.count)
+		}
+		k.mu.Unlock()
+	}
+	return sum
+}
 
 // Close ends the thread. The sockets are closed by their owners.
 func (s *Pool) Close() {
@@ -115,6 +139,9 @@ func (s *Pool) empty(k *Sink) {
 			at := timestamp(s.control[i][:s.messages[i].header.Controllen])
 			if k.turns != nil {
 				k.turns.datagram(b, at, server)
+			}
+			if k.guard != nil {
+				k.guard.take(b)
 			}
 			if k.account.take(b, at) {
 				k.hand(b)

@@ -30,6 +30,7 @@ type Sink struct {
 	via     func(server netip.AddrPort) (netip.AddrPort, error)
 	turns   *Turns
 	account account
+	guard   *guard // nil: nobody looks at indices
 }
 
 // Open makes a socket on an address of this machine. Until Connect, nothing comes in by it, and what is sent is lost.
@@ -43,8 +44,11 @@ func (s *Pool) Open(local netip.Addr, own uint32) (*Sink, error) {
 		return nil, errors.Join(fmt.Errorf("bench: socket: %w", err), unix.Close(fd))
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.guarded {
+		k.guard = newGuard()
+	}
 	s.all = append(s.all, k)
-	s.mu.Unlock()
 	return k, nil
 }
 
@@ -177,6 +181,12 @@ func (k *Sink) Close() error {
 	close(k.ended)
 	err := unix.Close(k.fd)
 	k.fd = -1
+	if k.guard != nil {
+		k.pool.mu.Lock()
+		k.pool.past.add(k.guard.count)
+		k.pool.mu.Unlock()
+		k.guard = nil
+	}
 	return err
 }
 

@@ -88,6 +88,22 @@ func Announce(r Room, tracks map[string]string) {
 	}
 }
 
+// Client is the participant behind a seat of Sotto; nil: it is another server's.
+func Client(s Seat) *client.Client {
+	if own, ok := s.(*sottoSeat); ok {
+		return own.client
+	}
+	return nil
+}
+
+// Metrics reads what Sotto says of itself, by the names of its metrics without labels; nil: it is another server.
+func Metrics(ctx context.Context, s Server) (map[string]float64, error) {
+	if own, ok := s.(*sotto); ok {
+		return own.Server.Metrics(ctx)
+	}
+	return nil, nil
+}
+
 func startSotto(ctx context.Context, c Config) (Server, error) {
 	s, err := child.Start(ctx, child.Options{Binary: c.Binary, People: c.People, Profile: c.Profile})
 	if err != nil {
