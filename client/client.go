@@ -129,6 +129,7 @@ func (c *Client) join(ctx context.Context) error {
 			return err
 		}
 		token = reply.Token
+		c.http.CloseIdleConnections() // a WebSocket takes none that was used before: the server need not hold it
 	}
 	var err error
 	if c.media, err = newMedia(c); err != nil {
