@@ -48,9 +48,11 @@ func (l *eventLog) forget(seq int64) {
 func (l *eventLog) drop(n int) {
 	for i := range n {
 		l.bytes -= l.kept[i].Len()
-		l.kept[i] = wire.Body{} // the array behind the slice lives on
+		l.kept[i] = wire.Body{} // the array behind the slice may live on
 	}
-	l.kept = l.kept[n:]
+	if l.kept = l.kept[n:]; n > len(l.kept) {
+		l.kept = append([]wire.Body(nil), l.kept...) // or the array behind lives on
+	}
 }
 
 // replyCache is the replies to the newest requests of one session, so that a request sent again after a lost connection gets its

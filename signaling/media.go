@@ -72,6 +72,7 @@ func (r *room) offered(p sfu.ParticipantID, o *sfu.Offer, e *wire.Offer) {
 	}
 	sess.offer, sess.answered = o, false
 	sess.tell(e)
+	sess.offerSeq = sess.events.last
 }
 
 // speaks notes who speaks. The room's lock is held.

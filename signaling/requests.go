@@ -358,6 +358,8 @@ func (sess *Session) answer(ctx context.Context, r *wire.Answer) (wire.Reply, *w
 	defer sess.room.mu.Unlock()
 	if sess.offer == offer { // else the next one has come already
 		sess.answered = true
+		sess.offer = &sfu.Offer{Number: offer.Number} // the rest, and the event with its text, is large and done with
+		sess.events.forget(sess.offerSeq)
 	}
 	sess.settle(offer, &a)
 	return &wire.AnswerOK{}, nil

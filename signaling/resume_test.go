@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sotto-edge/sotto/signaling/internal/fake"
 	"github.com/sotto-edge/sotto/signaling/wire"
 )
 
@@ -55,6 +56,22 @@ func TestResume(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 	})
+}
+
+// Who answers an offer has had it, and what came before it: none of that is kept.
+func TestAnswerAcknowledges(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.member("Ada", false, mic)
+	offer := see[*wire.Offer](a)
+	seen := a.seq
+	early := a.resume(0) // nothing is acknowledged yet: the offer comes again
+	if again := see[*wire.Offer](early); again.SDP != offer.SDP {
+		t.Errorf("offer %+v", again)
+	}
+	must[*wire.AnswerOK](early, &wire.Answer{Number: offer.Number, SDP: fake.AnswerTo(offer.SDP)})
+	late := early.resume(seen)
+	unseen[*wire.Offer](late)
+	w.connect().refused(wire.SessionGone, late.resumption(0))
 }
 
 func TestSeatExpires(t *testing.T) {

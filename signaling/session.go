@@ -54,7 +54,8 @@ type Session struct {
 	tracks   []*wire.Track
 	events   eventLog
 	replies  replyCache
-	offer    *sfu.Offer // the newest
+	offer    *sfu.Offer // the newest; once answered, its number alone
+	offerSeq int64      // of the event that told of it
 	answered bool       // the newest offer is
 }
 

@@ -65,10 +65,10 @@ func (r *Result) figures() []report.Figure {
 				report.Figure{Name: "time of sound in the server, 99 of 100 within", Value: seconds(r.StaySoundP99)},
 			)
 		}
-		f = append(f, report.Figure{Name: "server CPU per join", Value: seconds(r.JoinCPU), Main: storm})
 	}
 	f = append(
 		f,
+		report.Figure{Name: "server CPU per join", Value: seconds(r.JoinCPU), Main: storm},
 		report.Figure{Name: "time to join, half within", Value: seconds(r.JoinP50), Main: storm},
 		report.Figure{Name: "time to join, 99 of 100 within", Value: seconds(r.JoinP99)},
 	)

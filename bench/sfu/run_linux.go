@@ -20,6 +20,7 @@ const (
 	joinLimit = 30 * time.Second
 	settling  = time.Second // before memory is read
 	pollEvery = time.Millisecond
+	costLook  = 2 * time.Second
 )
 
 // elsewhere runs the command in a network namespace when the server needs one, and says whether that is done.
@@ -96,13 +97,19 @@ func measure(ctx context.Context, l load, s subject, tell func(format string, ar
 	result.RSS = joined.RSS
 	result.RSSPerLeg = float64(joined.RSS-before.RSS) / float64(l.legs())
 	meanwhile := r.totals().Packets
+	cost := 0.0
+	if l.idle { // nothing is forwarded in the window
+		if cost, err = r.cost(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.window(ctx, result, s.profile != ""); err != nil {
 		return nil, err
 	}
-	if l.idle {
-		return result, nil // what forwarding costs is not known
+	if !l.idle {
+		cost = result.ServerCPUNSPerPacket
 	}
-	forwarding := float64(meanwhile) * result.ServerCPUNSPerPacket / 1e9
+	forwarding := float64(meanwhile) * cost / 1e9
 	result.JoinCPU = max(0, ((joined.CPU()-before.CPU()).Seconds()-forwarding)/float64(l.legs()))
 	return result, nil
 }
@@ -168,6 +175,23 @@ func (r *run) rest(ctx context.Context) (proc.Usage, error) {
 		return proc.Usage{}, err
 	}
 	return proc.Of(r.server.PID())
+}
+
+// cost finds out what forwarding a packet costs now, in nanoseconds.
+func (r *run) cost(ctx context.Context) (float64, error) {
+	from, err := proc.Of(r.server.PID())
+	if err != nil {
+		return 0, err
+	}
+	before := r.totals().Packets
+	if err := r.pause(ctx, costLook); err != nil {
+		return 0, err
+	}
+	to, err := proc.Of(r.server.PID())
+	if err != nil {
+		return 0, err
+	}
+	return float64(to.CPU()-from.CPU()) / float64(max(1, r.totals().Packets-before)), nil
 }
 
 // seat lets somebody join, who stays to the end.

@@ -8,6 +8,7 @@
 package spsc
 
 import (
+	"iter"
 	"math/bits"
 	"sync/atomic"
 )
@@ -41,6 +42,17 @@ func New[T any](n int) *Ring[T] {
 
 // Cap is the number of slots.
 func (r *Ring[T]) Cap() int { return len(r.slots) }
+
+// Slots goes through all slots, with their places, to prepare them before the ring is used.
+func (r *Ring[T]) Slots() iter.Seq2[int, *T] {
+	return func(yield func(int, *T) bool) {
+		for i := range r.slots {
+			if !yield(i, &r.slots[i]) {
+				return
+			}
+		}
+	}
+}
 
 // Slot returns the next slot to fill, with what was in it before, or nil when the ring is full. Until Push it is the same one.
 func (r *Ring[T]) Slot() *T {

@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sotto-edge/sotto/internal/offheap"
 )
 
 const (
@@ -46,7 +48,7 @@ type receiver struct {
 	zoneName  string
 }
 
-func (r *receiver) init(fd int, gro bool) {
+func (r *receiver) init(owner *Socket, fd int, gro bool) {
 	r.fd = fd
 	n := plainMessages
 	r.bufSize = plainSize
@@ -57,7 +59,7 @@ func (r *receiver) init(fd int, gro bool) {
 	r.iovs = make([]unix.Iovec, n)
 	r.addrs = make([]sockaddr, n)
 	r.ctls = make([]control, n)
-	r.buf = make([]byte, n*r.bufSize)
+	r.buf = offheap.Bytes(owner, n*r.bufSize)
 	for i := range r.msgs {
 		r.iovs[i].Base = &r.buf[i*r.bufSize]
 		r.iovs[i].SetLen(r.bufSize)

@@ -120,7 +120,7 @@ func (s *Socket) setAside(cfg Config) error {
 	}
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, cfg.ReceiveBuffer)
 	gro := s.features.GRO && unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
-	s.late.init(fd, gro)
+	s.late.init(s, fd, gro)
 	s.late.stamped = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) == nil
 	return nil
 }
@@ -141,7 +141,7 @@ func (s *Socket) setUp(cfg Config) error {
 	if !cfg.NoGRO {
 		s.features.GRO = unix.SetsockoptInt(s.fd, unix.SOL_UDP, unix.UDP_GRO, 1) == nil
 	}
-	s.rx.init(s.fd, s.features.GRO)
+	s.rx.init(s, s.fd, s.features.GRO)
 	s.tx.init()
 	return nil
 }

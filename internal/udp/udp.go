@@ -31,8 +31,8 @@ type Path struct {
 	Local netip.Addr
 }
 
-// Datagram is one received datagram. Data is valid until the next Receive and may be
-// modified in place.
+// Datagram is one received datagram. Data is valid until the next Receive, as long as the
+// Socket is in use, and may be modified in place.
 type Datagram struct {
 	Data []byte
 	Path Path

@@ -47,10 +47,10 @@ type Leg struct {
 	waits     int  // packets of it in the peer's pacer
 	lastTS    uint32
 	lastAt    int64
-	repairSeq int64 // last number of the retransmission stream
-	clock     int64 // clock rate of what was sent last
-	waiting   int64 // since when it waits for a key frame; 0: it does not
-	resent    [64]resent
+	repairSeq int64       // last number of the retransmission stream
+	clock     int64       // clock rate of what was sent last
+	waiting   int64       // since when it waits for a key frame; 0: it does not
+	resent    *[64]resent // made when something is asked for again, which most legs never are
 
 	// reports
 	packets, octets uint32
@@ -330,6 +330,9 @@ func (l *Leg) resend(seq uint16, now int64) {
 	r := l.peer.router
 	number := l.num.extend(seq)
 	wait := max(l.peer.RoundTrip(), resendInterval)
+	if l.resent == nil {
+		l.resent = new([64]resent)
+	}
 	last := &l.resent[uint64(number)%uint64(len(l.resent))]
 	if last.number == number && now-last.at < wait {
 		return

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"github.com/sotto-edge/sotto/internal/offheap"
 	"github.com/sotto-edge/sotto/internal/pktbuf"
 	"github.com/sotto-edge/sotto/internal/rtp"
 	"github.com/sotto-edge/sotto/internal/spsc"
@@ -56,11 +57,18 @@ type parcel struct {
 	to    *Mirror
 	path  udp.Path
 	size  int
-	data  [pktbuf.Size]byte
+	data  *[pktbuf.Size]byte
 }
 
 // NewLink makes a link for n parcels under way.
-func NewLink(n int) *Link { return &Link{ring: spsc.New[parcel](n)} }
+func NewLink(n int) *Link {
+	l := &Link{ring: spsc.New[parcel](n)}
+	room := offheap.Bytes(l, l.ring.Cap()*pktbuf.Size)
+	for i, p := range l.ring.Slots() {
+		p.data = (*[pktbuf.Size]byte)(room[i*pktbuf.Size:])
+	}
+	return l
+}
 
 // parcel returns the next one to fill, nil if there is no room.
 func (l *Link) parcel(kind parcelKind, to *Mirror) *parcel {
