@@ -13,6 +13,7 @@ apt_packages=(
   iproute2 iptables   # namespaces, veth, loss
   tshark              # captures
   ffmpeg              # encodes for, and opens, recordings
+  postgresql          # the other engine of the store; tests start servers of their own
 )
 
 if [ "${1:-}" = compare ]; then
@@ -41,6 +42,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
   export DEBIAN_FRONTEND=noninteractive
+  # The package would make a database and start it as a service. Who has one of their own keeps it.
+  quiet=/etc/postgresql-common/createcluster.d/sotto-tests.conf
+  if [[ " ${missing[*]} " == *" postgresql "* && ! -e $quiet ]]; then
+    mkdir -p "${quiet%/*}"
+    echo 'create_main_cluster = false' > "$quiet"
+    trap 'rm -f "$quiet"' EXIT
+  fi
   apt-get -o DPkg::Lock::Timeout=500 update -q
   apt-get -o DPkg::Lock::Timeout=500 install -q -y --no-install-recommends "${missing[@]}"
 fi
