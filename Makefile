@@ -38,7 +38,7 @@ COMPARE_REPORT  ?= bin/compare.html
 COMPARE_FLAGS   ?=
 
 .PHONY: help run build check test deps e2e fuzz soak generate bench compare \
-        vet lint unit race web generated fuzz-short cross
+        vet lint unit race web generated fuzz-short soak-short cross
 
 ## run: build, then the appliance on https://localhost:8443 (needs Go alone)
 run: build
