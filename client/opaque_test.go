@@ -212,7 +212,7 @@ func lossyBy(percent int, seed uint64) func(b []byte) bool {
 
 // Layers are switched although nothing can be read of the payload behind what end-to-end encryption leaves clear: the descriptors of
 // VP8 (and whether it is a key frame) and VP9, and of other codecs nothing but the dependency descriptor. Packets are lost on both
-// ways. Two receivers want something else all the time, and decode what they get by the book.
+// ways. Two receivers want something else all the time, and decode what they get by the book. Row C1.
 func TestOpaqueLayers(t *testing.T) {
 	t.Parallel()
 	vp8 := layertest.Publisher{Codec: irtp.VP8, Temporal: 3}

@@ -99,7 +99,7 @@ func TestViews(t *testing.T) {
 	await(t, "lowest layer", stream.Packets(), isLayer(0))
 }
 
-// Loss on the way to a receiver is bad for that one alone; on the way from a publisher it is for everybody, the publisher included.
+// Loss on the way to a receiver is bad for that one alone; on the way from a publisher it is for everybody, the publisher included. Row C5.
 func TestQuality(t *testing.T) {
 	t.Parallel()
 	m := newMeeting(t)

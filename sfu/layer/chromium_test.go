@@ -45,7 +45,7 @@ func readRecorded(t *testing.T, name string) (out []recorded) {
 }
 
 // TestChromium: what Chromium sends is understood, and comes out whole on the other side of every switch. The streams are as its own
-// encoders made them, with layers that are off while it knows too little of the link.
+// encoders made them, with layers that are off while it knows too little of the link. Row C1.
 func TestChromium(t *testing.T) {
 	tests := []struct {
 		name    string

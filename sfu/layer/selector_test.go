@@ -208,7 +208,7 @@ var kinds = []struct {
 	}},
 }
 
-// TestSwitching changes the target at random over every kind of stream, without loss: nothing may ever stall.
+// TestSwitching changes the target at random over every kind of stream, without loss: nothing may ever stall. Row C1.
 func TestSwitching(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {

@@ -67,6 +67,7 @@ func simulate(d *speaker.Detector, until int64, ptime int64, talks ...talk) []ch
 	return out
 }
 
+// Who speaks is found in conversations of all kinds. Row C5.
 func TestConversations(t *testing.T) {
 	type expect struct {
 		id       uint64
