@@ -71,6 +71,7 @@ type Counters struct {
 	RetransmitHeld        uint64 // requests that the receiver's link had no room for
 	Recovered             uint64 // packets that came by retransmission from the publisher
 	Duplicates            uint64 // packets dropped because they had come before (probes, mostly)
+	Evened                uint64 // packets padded, to leave in one run with others of their picture
 	Padding               uint64 // probes without content on a retransmission stream
 	UnknownSSRC           uint64 // packets of a stream that belongs to no publication
 	UnknownPayload        uint64 // packets with a payload type that was not negotiated

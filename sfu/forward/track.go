@@ -357,6 +357,9 @@ func (l *Layer) flush(now int64) {
 			l.keyWanted = false
 		}
 	}
+	if l.track.kind == rtp.KindVideo {
+		l.peer.router.Counters.Evened += even(l.pending)
+	}
 	for _, leg := range l.track.legs {
 		leg.forward(l, l.pending, now)
 	}
