@@ -12,6 +12,8 @@ apt_packages=(
   fonts-noto-cjk      # the Japanese side of the screenshots
   iproute2 iptables   # namespaces, veth, loss
   tshark              # captures
+  clang-19 llvm-19    # the kernel's programs (make generate)
+  libbpf-dev          # their headers
   ffmpeg              # encodes for, and opens, recordings
   postgresql          # the other engine of the store; tests start servers of their own
 )
