@@ -36,6 +36,7 @@ type meetings struct {
 	node       *sfu.Node
 	recorder   *record.Recorder // nil: meetings are not recorded
 	service    *signaling.Service
+	tidier     *tidier // between the two; nil until there is a service
 	rooms      *signaling.Rooms
 	tokens     *signaling.Tokens
 	handler    http.Handler
@@ -78,6 +79,7 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 	if m.service, err = signaling.New(signals, log); err != nil {
 		return nil, err
 	}
+	m.tidier = newTidier(m.service)
 	public, err := publicAddresses(cfg.Media)
 	if err != nil {
 		return nil, err
@@ -91,7 +93,7 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 		Listen:        netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(cfg.Media.Port)),
 		Public:        public,
 		Secret:        secret,
-		Observer:      m.service,
+		Observer:      m.tidier,
 		Recorder:      m.recorder,
 		MaxSessions:   cfg.Media.MaxSessions,
 		MaxEndpoints:  cfg.Media.MaxParticipants + cfg.Media.MaxViewers,
@@ -180,6 +182,9 @@ func (m *meetings) close() error {
 	}
 	if m.node != nil {
 		errs = append(errs, m.node.Close())
+	}
+	if m.tidier != nil {
+		m.tidier.stop()
 	}
 	if m.recorder != nil {
 		errs = append(errs, m.recorder.Close())
