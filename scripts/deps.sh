@@ -16,6 +16,7 @@ apt_packages=(
   libbpf-dev          # their headers
   ffmpeg              # encodes for, and opens, recordings
   postgresql          # the other engine of the store; tests start servers of their own
+  coturn              # its client speaks to our server; its own server is not started
 )
 
 if [ "${1:-}" = compare ]; then
@@ -44,14 +45,22 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
   fi
   export DEBIAN_FRONTEND=noninteractive
+  made=() # to be removed again
+  trap 'rm -f "${made[@]}"' EXIT
   # The package would make a database and start it as a service. Who has one of their own keeps it.
   quiet=/etc/postgresql-common/createcluster.d/sotto-tests.conf
   if [[ " ${missing[*]} " == *" postgresql "* && ! -e $quiet ]]; then
     mkdir -p "${quiet%/*}"
     echo 'create_main_cluster = false' > "$quiet"
-    trap 'rm -f "$quiet"' EXIT
+    made+=("$quiet")
   fi
   apt-get -o DPkg::Lock::Timeout=500 update -q
+  # No package starts what it brings (Debian policy §9.3.3.2): coturn would.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    made+=(/usr/sbin/policy-rc.d)
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+  fi
   apt-get -o DPkg::Lock::Timeout=500 install -q -y --no-install-recommends "${missing[@]}"
 fi
 

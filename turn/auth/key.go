@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/hmac"
 	"crypto/md5"
+	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
@@ -113,4 +114,11 @@ func offset(raw []byte, t stun.AttrType) int {
 		at += 4 + (int(binary.BigEndian.Uint16(raw[at+2:]))+3)&^3
 	}
 	return -1
+}
+
+// InnerKey draws the key that the server signs with towards the library, which wants to have it in the plain.
+func InnerKey() (Key, []byte) {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails; crypto/rand ends the program instead
+	return Key{secret: &secret{b}}, b
 }

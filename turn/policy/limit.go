@@ -45,6 +45,9 @@ func (b *Bucket) Spend(n float64, now time.Time) bool {
 	return b.have >= 0
 }
 
+// Rate returns how much comes back per second.
+func (b *Bucket) Rate() float64 { return b.rate }
+
 func (b *Bucket) fill(now time.Time) {
 	if !b.at.IsZero() {
 		b.have = min(b.burst, b.have+b.rate*max(0, now.Sub(b.at).Seconds()))

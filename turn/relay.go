@@ -1,0 +1,332 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pion "github.com/pion/turn/v5"
+
+	"github.com/sotto-edge/sotto/turn/policy"
+)
+
+var (
+	errNoRoom = errors.New("turn: the quota is reached")
+	errNoPort = errors.New("turn: no port is free")
+	errFamily = errors.New("turn: no address of that family")
+)
+
+// relays opens relayed addresses for the library.
+type relays struct{ *Server }
+
+// Validate implements pion's RelayAddressGenerator.
+func (relays) Validate() error { return nil }
+
+// address returns the address to bind for a network of the library's, and what clients are told instead.
+func (r relays) address(network string) (bind, tell netip.Addr, err error) {
+	bind, tell = r.cfg.Relay4, r.cfg.Public4
+	if network[len(network)-1] == '6' {
+		bind, tell = r.cfg.Relay6, r.cfg.Public6
+	}
+	if !bind.IsValid() {
+		return bind, tell, errFamily
+	}
+	if !tell.IsValid() {
+		tell = bind
+	}
+	return bind, tell, nil
+}
+
+// attempts is how many ports are tried before there is none.
+const attempts = 64
+
+// open calls listen with free ports of the range, or with the one that is wanted.
+func (r relays) open(bind netip.Addr, wanted int, listen func(netip.AddrPort) error) error {
+	if wanted != 0 {
+		return listen(netip.AddrPortFrom(bind, uint16(wanted)))
+	}
+	span := int(r.cfg.LastPort) - int(r.cfg.FirstPort) + 1
+	for range attempts {
+		// Not to be guessed from the ports before (RFC 8656 §21.2.3); math/rand/v2's own source is seeded and strong.
+		if listen(netip.AddrPortFrom(bind, r.cfg.FirstPort+uint16(rand.IntN(span)))) == nil {
+			return nil
+		}
+	}
+	return errNoPort
+}
+
+// AllocatePacketConn implements pion's RelayAddressGenerator.
+func (r relays) AllocatePacketConn(c pion.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
+	bind, tell, err := r.address(c.Network)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, ok := r.table.enter(c.UserID, r.cfg.Limits)
+	if !ok {
+		r.counters.quota.Add(1)
+		return nil, nil, errNoRoom
+	}
+	var conn net.PacketConn
+	if err := r.open(bind, c.RequestedPort, func(a netip.AddrPort) (err error) {
+		conn, err = r.cfg.ListenPeers(a)
+		return err
+	}); err != nil {
+		r.table.leave(u)
+		return nil, nil, err
+	}
+	local := addrPort(conn.LocalAddr())
+	p := &peers{PacketConn: conn, server: r.Server, relayed: relayed{user: u, under: conn, local: local, told: netip.AddrPortFrom(tell, local.Port())}}
+	r.remember(&p.relayed)
+	return p, net.UDPAddrFromAddrPort(p.told), nil
+}
+
+// AllocateListener implements pion's RelayAddressGenerator.
+func (r relays) AllocateListener(c pion.AllocateListenerConfig) (net.Listener, net.Addr, error) {
+	bind, tell, err := r.address(c.Network)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, ok := r.table.enter(c.UserID, r.cfg.Limits)
+	if !ok {
+		r.counters.quota.Add(1)
+		return nil, nil, errNoRoom
+	}
+	var l net.Listener
+	if err := r.open(bind, c.RequestedPort, func(a netip.AddrPort) (err error) {
+		l, err = (&net.ListenConfig{Control: share}).Listen(context.Background(), "tcp", a.String())
+		return err
+	}); err != nil {
+		r.table.leave(u)
+		return nil, nil, err
+	}
+	local := addrPort(l.Addr())
+	d := &doorway{Listener: l, server: r.Server, relayed: relayed{user: u, under: l, tcp: true, local: local, told: netip.AddrPortFrom(tell, local.Port())}}
+	r.remember(&d.relayed)
+	return d, net.TCPAddrFromAddrPort(d.told), nil
+}
+
+// dialLimit is how long a peer may take to accept (RFC 6062 §5.2 wants 30 s at least).
+const dialLimit = 30 * time.Second
+
+// AllocateConn implements pion's RelayAddressGenerator: a connection from the relayed address to a peer (RFC 6062 §5.2).
+func (r relays) AllocateConn(c pion.AllocateConnConfig) (net.Conn, error) {
+	from := r.find(c.LocalAddr)
+	if from == nil {
+		return nil, net.ErrClosed
+	}
+	if !r.cfg.Peers.Peer(addrPort(c.RemoteAddr)) {
+		r.counters.forbidden.Add(1)
+		return nil, errForbidden
+	}
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(from.local), Timeout: dialLimit, Control: share}
+	conn, err := d.Dial(c.Network, c.RemoteAddr.String())
+	if err != nil {
+		return nil, err
+	}
+	return &throttled{Conn: conn, relayed: from, server: r.Server}, nil
+}
+
+// relayed is what UDP and TCP allocations have in common.
+type relayed struct {
+	user        *user
+	under       io.Closer // the socket
+	tcp         bool
+	local, told netip.AddrPort
+	alloc       atomic.Pointer[allocation] // nil until it is one
+	once        sync.Once
+}
+
+// close ends what hangs on the relayed address.
+func (r *relayed) close(s *Server) {
+	r.once.Do(func() {
+		if a := r.alloc.Load(); a != nil {
+			a.end()
+			s.counters.deleted.Add(1)
+			s.log.Debug("TURN allocation ended", "client", a.client, "relayed", a.relayed, "user", a.user.name)
+		}
+		s.forget(r)
+		s.table.leave(r.user)
+	})
+}
+
+// shut closes the socket, too, which the library may hold no more.
+func (r *relayed) shut(s *Server) {
+	r.close(s)
+	_ = r.under.Close()
+}
+
+// peers is the UDP socket of a relayed address. It lets through what permissions, policy and limits let.
+type peers struct {
+	net.PacketConn
+	relayed
+	server *Server
+	known  atomic.Pointer[netip.AddrPort] // the last peer that policy let through
+}
+
+// WriteTo relays to a peer.
+func (p *peers) WriteTo(b []byte, addr net.Addr) (int, error) {
+	a, to := p.alloc.Load(), addrPort(addr)
+	if a == nil {
+		return len(b), nil
+	}
+	if !a.allows(to.Addr()) || !p.policy(to) {
+		a.refused.Add(1)
+		p.server.counters.refused.Add(1)
+		return len(b), nil
+	}
+	if !a.spend(len(b)) {
+		return len(b), nil
+	}
+	a.up.add(len(b))
+	p.server.relayed.up.add(len(b))
+	if _, err := p.PacketConn.WriteTo(b, addr); err != nil {
+		p.server.counters.sendErrors.Add(1)
+	}
+	return len(b), nil
+}
+
+func (p *peers) policy(to netip.AddrPort) bool {
+	if last := p.known.Load(); last != nil && *last == to {
+		return true
+	}
+	if !p.server.cfg.Peers.Peer(to) {
+		return false
+	}
+	p.known.Store(&to)
+	return true
+}
+
+// patience is how many errors in a row a relayed socket survives.
+const patience = 16
+
+// ReadFrom waits for a packet of a permitted peer.
+func (p *peers) ReadFrom(b []byte) (int, net.Addr, error) {
+	for failed := 0; ; {
+		n, from, err := p.PacketConn.ReadFrom(b)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return 0, nil, err
+			}
+			p.server.counters.receiveErrors.Add(1)
+			if failed++; failed > patience {
+				return 0, nil, err
+			}
+			continue // an ICMP message is no end of the allocation
+		}
+		a := p.alloc.Load()
+		if a == nil {
+			continue
+		}
+		if !a.allows(addrPort(from).Addr()) {
+			a.refused.Add(1)
+			p.server.counters.refused.Add(1)
+			continue
+		}
+		if !a.spend(n) {
+			continue
+		}
+		a.down.add(n)
+		p.server.relayed.down.add(n)
+		return n, from, nil
+	}
+}
+
+// Close ends the allocation. The library stops at the first allocation that does not close, so this one always does.
+func (p *peers) Close() error {
+	p.shut(p.server)
+	return nil
+}
+
+// doorway is the listener of a TCP allocation.
+type doorway struct {
+	net.Listener
+	relayed
+	server *Server
+}
+
+// Accept waits for a permitted peer.
+func (d *doorway) Accept() (net.Conn, error) {
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if a := d.alloc.Load(); a != nil && a.allows(addrPort(c.RemoteAddr()).Addr()) {
+			return &throttled{Conn: c, relayed: &d.relayed, server: d.server}, nil
+		}
+		d.server.counters.refused.Add(1)
+		_ = c.Close()
+	}
+}
+
+// Close ends the allocation.
+func (d *doorway) Close() error {
+	d.shut(d.server)
+	return nil
+}
+
+// throttled is a connection to a peer. Bytes are not dropped on a stream: it waits until they are within the limits.
+type throttled struct {
+	net.Conn
+	relayed *relayed
+	server  *Server
+}
+
+// Read takes from the peer.
+func (t *throttled) Read(b []byte) (int, error) {
+	n, err := t.Conn.Read(b)
+	if n > 0 {
+		t.account(n, false)
+	}
+	return n, err
+}
+
+// Write gives to the peer.
+func (t *throttled) Write(b []byte) (int, error) {
+	n, err := t.Conn.Write(b)
+	if n > 0 {
+		t.account(n, true)
+	}
+	return n, err
+}
+
+func (t *throttled) account(n int, up bool) {
+	a := t.relayed.alloc.Load()
+	if a == nil {
+		return
+	}
+	if up {
+		a.up.add(n)
+		t.server.relayed.up.add(n)
+	} else {
+		a.down.add(n)
+		t.server.relayed.down.add(n)
+	}
+	now := time.Now()
+	for _, b := range []*policy.Bucket{a.user.bytes, t.server.bytes} {
+		if !b.Spend(float64(n), now) {
+			select {
+			case <-time.After(time.Duration(float64(n) / b.Rate() * float64(time.Second))):
+			case <-t.server.closing:
+			}
+		}
+	}
+}
+
+// addrPort is an address of package net as a plain one.
+func addrPort(a net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
+	switch x := a.(type) {
+	case *net.UDPAddr:
+		ap = x.AddrPort()
+	case *net.TCPAddr:
+		ap = x.AddrPort()
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}

@@ -1,0 +1,44 @@
+package turn
+
+import (
+	"io"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// dontFragments says that DONT-FRAGMENT can be done here.
+const dontFragments = true
+
+// dontFragment makes a socket send nothing in fragments, and drop what is too long (RFC 8656 §15).
+func dontFragment(c io.Closer, local netip.Addr) {
+	s, ok := c.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // a socket that refuses sends as before: its path is cleared of the MTU it has seen
+		if local.Is4() {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+			return
+		}
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
+	})
+}
+
+// share lets the connections of a TCP allocation leave from the address that it listens on.
+func share(_, _ string, c syscall.RawConn) error {
+	var err error
+	if e := c.Control(func(fd uintptr) {
+		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		}
+	}); e != nil {
+		return e
+	}
+	return err
+}

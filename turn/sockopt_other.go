@@ -1,0 +1,19 @@
+//go:build !linux
+
+package turn
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"syscall"
+)
+
+// dontFragments is false: the attribute is answered with 420.
+const dontFragments = false
+
+func dontFragment(io.Closer, netip.Addr) {}
+
+func share(string, string, syscall.RawConn) error {
+	return errors.New("turn: no TCP allocations on this system")
+}
