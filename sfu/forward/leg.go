@@ -325,11 +325,12 @@ func (l *Leg) leave(p *packet, now int64) {
 	l.peer.transmitted(l.ssrc, number, len(hdr)+1, bwe.NoProbe, now)
 }
 
-// resend answers a request for the leg's number seq, unless the answer to one just before may still be under way.
+// resend answers a request for the leg's number seq, unless it is a copy of one just before. Who asks again after a round trip may do
+// so sooner than that by our measure of it, which is another and lags: half of it tells the two apart.
 func (l *Leg) resend(seq uint16, now int64) {
 	r := l.peer.router
 	number := l.num.extend(seq)
-	wait := max(l.peer.RoundTrip(), resendInterval)
+	wait := max(l.peer.RoundTrip()/2, resendInterval)
 	if l.resent == nil {
 		l.resent = new([64]resent)
 	}
@@ -348,6 +349,7 @@ func (l *Leg) resend(seq uint16, now int64) {
 	*last = resent{number: number, at: now}
 	r.Counters.Retransmitted++
 	l.resends++
+	l.echo(number, now)
 }
 
 // again sends a packet of the history once more, over the retransmission stream (RFC 4588). Without one it cannot be: the same

@@ -28,6 +28,7 @@ type Peer struct {
 	cname     string // of our SSRCs, all of them
 	rtt       int64  // last measured, 0: unknown
 	clock     clock  // of what it publishes
+	asked     [2]reference
 
 	transportSeq uint16             // transport-wide sequence number of what we send to it
 	twcc         *rtcp.TWCCRecorder // made with the first packet: most peers only receive
@@ -285,7 +286,7 @@ func (p *Peer) tick(now int64) int64 {
 			next = p.feedbackAt
 		}
 	}
-	next = min(next, p.pump(now))
+	next = min(next, p.sendEchoes(now), p.pump(now))
 	if p.reportAt <= now {
 		p.reportAt = coarse(now + reportInterval - grain)
 		if !p.sendReports(now) {

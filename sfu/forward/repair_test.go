@@ -83,7 +83,7 @@ func TestNACKToPublisher(t *testing.T) {
 	if d := cmp.Diff([]uint16{uint16(lost)}, a.asked()); d != "" {
 		t.Error(d)
 	}
-	r.run(60 * ms) // 20 ms and 30 ms
+	r.run(50 * ms) // 20 ms and 20 ms
 	if d := cmp.Diff([]uint16{uint16(lost), uint16(lost)}, a.asked()); d != "" {
 		t.Error(d)
 	}

@@ -11,8 +11,8 @@ import (
 // maxRTCP bounds a compound that we make, so that it passes every path.
 const maxRTCP = 1100
 
-// maxReport is what a report without blocks takes at most, with the name that goes with it.
-const maxReport = 100
+// maxReport is what a report without blocks takes at most, with the name that goes with it and the answers behind the last one.
+const maxReport = 140
 
 // maxResend bounds what one compound may cost, however many requests are in it.
 const maxResend = 64
@@ -39,6 +39,8 @@ func (r *Router) RTCP(s *transport.Session, compound []byte, now int64) {
 			p.onPayloadFeedback(it.Packet, now)
 		case rtcp.TypeBYE:
 			p.onGoodbye(it.Packet, now)
+		case rtcp.TypeXR:
+			p.onExtendedReport(it.Packet, now)
 		case rtcp.TypeSDES:
 			// the answer has said who it is
 		default:
@@ -207,6 +209,48 @@ func (p *Peer) onKeyRequest(ssrc uint32, now int64) {
 	l.track.RequestKey(now)
 }
 
+// onExtendedReport notes the reference time of a receiver, to be answered with the next report. libwebrtc names one SSRC for all it
+// receives; should another name many, the latest are answered.
+func (p *Peer) onExtendedReport(pkt rtcp.Packet, now int64) {
+	t, ok := rtcp.ParseReferenceTime(pkt)
+	if !ok {
+		p.router.Counters.IgnoredRTCP++
+		return
+	}
+	at := 0
+	for i := range p.asked {
+		if a := &p.asked[i]; a.at != 0 && a.ssrc == t.SSRC {
+			at = i
+			break
+		}
+		if p.asked[i].at < p.asked[at].at {
+			at = i
+		}
+	}
+	p.asked[at] = reference{ssrc: t.SSRC, middle: rtcp.NTPMiddle(t.NTP), at: now}
+}
+
+// reference is a receiver's reference time (RFC 3611 §4.4) that waits for an answer; at 0: none does.
+type reference struct {
+	ssrc   uint32
+	middle uint32
+	at     int64 // when it came
+}
+
+// appendAnswers appends the answers to what receivers asked since the last report.
+func (p *Peer) appendAnswers(b []byte, now int64) []byte {
+	var list [len(p.asked)]rtcp.DelaySinceRRTR
+	n := 0
+	for i := range p.asked {
+		if a := &p.asked[i]; a.at != 0 {
+			list[n] = rtcp.DelaySinceRRTR{SSRC: a.ssrc, Last: a.middle, Delay: now - a.at}
+			n++
+			*a = reference{}
+		}
+	}
+	return rtcp.AppendDelaysSinceRRTR(b, p.localSSRC, list[:n])
+}
+
 // onGoodbye takes layers for stopped at once: libwebrtc says goodbye to a simulcast layer that it pauses. Legs that show them go on
 // with the best one left, from its key frame, which is asked for. The publication is its owner's to end.
 func (p *Peer) onGoodbye(pkt rtcp.Packet, now int64) {
@@ -296,7 +340,7 @@ func (p *Peer) sendReports(now int64) bool {
 		r.Counters.ReportsOut++
 	}
 	if len(b) > 0 {
-		p.send(b)
+		p.send(p.appendAnswers(b, now))
 	}
 	r.scratch = b[:0]
 	return some || n > 0

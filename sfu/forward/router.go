@@ -67,6 +67,7 @@ type Counters struct {
 	PacketsIn, BytesIn    uint64 // media packets accepted from publishers
 	PacketsOut, BytesOut  uint64 // media packets sent into legs, retransmissions apart
 	Retransmitted         uint64 // packets sent again on request
+	Echoed                uint64 // and once more, on links that lose much
 	RetransmitMissed      uint64 // requests for packets no longer in the history, or on a leg without RTX
 	RetransmitHeld        uint64 // requests that the receiver's link had no room for
 	Recovered             uint64 // packets that came by retransmission from the publisher

@@ -30,8 +30,9 @@ type sender struct {
 	since   int64          // when the first packet left under it
 	heard   int64          // when the first report came; 0: there was none
 	pace    pacer
-	probes  uint8 // packets of the history that the last probes have used
-	adaptAt int64 // when layers may be shared out anew
+	probes  uint8  // packets of the history that the last probes have used
+	adaptAt int64  // when layers may be shared out anew
+	echoes  []echo // repairs that go a second time, the next one first
 }
 
 // View is how a receiver shows a leg.

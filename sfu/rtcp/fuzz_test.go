@@ -24,6 +24,8 @@ func seeds() [][]byte {
 		{0x8f, 206, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, 'R', 'E', 'M', 'B', 1, 0x0b, 0xff, 0xff, 0, 0, 0, 9},
 		{0x80, 204, 0, 2, 0, 0, 0, 1, 'n', 'a', 'm', 'e'},
 		{0x80, 207, 0, 1, 0, 0, 0, 1},
+		{0x80, 207, 0, 4, 0, 0, 0, 1, 4, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8},
+		rtcp.AppendDelaysSinceRRTR(slices.Clone(all), 1, []rtcp.DelaySinceRRTR{{SSRC: 1, Last: 2, Delay: 3}}),
 		slices.Clone(all),
 		rtcp.AppendReceiverReport(nil, 7, blocks),
 		rtcp.AppendNACK(slices.Clone(all), 1, 2, []uint16{65530, 65535, 3, 400}),
@@ -123,6 +125,8 @@ func open(t *testing.T, p rtcp.Packet) {
 	if n := len(ourFates(twcc)); n != int(twcc.StatusCount) {
 		t.Fatalf("%d statuses, want %d", n, twcc.StatusCount)
 	}
+	_, ok = rtcp.ParseReferenceTime(p)
+	count(rtcp.TypeXR, ok)
 	_, ok = rtcp.ParseCCFB(p)
 	count(rtcp.TypeTransportFeedback, ok)
 	if opened > 1 {
@@ -198,6 +202,16 @@ func compare(t *testing.T, p rtcp.Packet, theirs pion.Packet) {
 		got, ok := rtcp.ParseREMB(p)
 		if !ok || !slices.Equal(slices.Collect(got.SSRCs), theirs.SSRCs) {
 			t.Fatalf("read %+v, %v; pion %+v", got, ok, theirs)
+		}
+	case *pion.ExtendedReport:
+		got, ok := rtcp.ParseReferenceTime(p)
+		for _, b := range theirs.Reports {
+			if r, is := b.(*pion.ReceiverReferenceTimeReportBlock); is {
+				if ok && (got.SSRC != theirs.SenderSSRC || got.NTP != r.NTPTimestamp) {
+					t.Fatalf("read %+v; pion %+v", got, theirs)
+				}
+				break
+			}
 		}
 	case *pion.TransportLayerCC:
 		got, ok := rtcp.ParseTWCC(p)

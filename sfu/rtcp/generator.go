@@ -8,6 +8,7 @@ const (
 	nackTries    = 10                   // requests for one packet
 	nackMaxAge   = 1 * second           // since the gap was seen
 	nackMinRetry = 20 * millisecond     // between requests, however short the round trip
+	nackSteady   = 3                    // repetitions in the same time; those after them wait longer and longer
 	nackGrace    = 10 * millisecond     // for a reordered packet, when nothing comes behind it
 	nackNever    = int64(math.MaxInt64) // deadline of a generator with no gaps
 )
@@ -15,9 +16,11 @@ const (
 // NACKGenerator finds gaps in one stream and says which packets to ask for again, and when.
 //
 // A gap is given the time of one packet to be mere reordering: it is due when the second packet behind it arrives, or
-// after 10 ms when none does. Then it is asked for again after the round-trip time (20 ms at least), and each time half
-// as long again. A packet is given up after 10 requests, after a second, when it is 512 behind, or when more than 256 are
-// missing; the caller sees GaveUp go up and asks for a key frame.
+// after 10 ms when none does. Then it is asked for again when the answer is overdue, an eighth of the round-trip time
+// behind it (20 ms in all at least): a repair is lost as easily as any packet, and the picture stands still for as long as
+// nobody notices. From the fourth repetition on each wait is half as long again. A packet is given up after 10 requests,
+// after a second, when it is 512 behind, or when more than 256 are missing; the caller sees GaveUp go up and asks for a
+// key frame.
 //
 // The zero NACKGenerator is ready to use. It takes 8 KiB and no more.
 type NACKGenerator struct {
@@ -120,8 +123,8 @@ func (g *NACKGenerator) Reset() {
 }
 
 func retryAfter(rtt int64, tries uint8) int64 {
-	d := min(max(rtt, nackMinRetry), nackMaxAge)
-	for range tries {
+	d := min(max(rtt+rtt/8, nackMinRetry), nackMaxAge)
+	for range int(tries) - nackSteady + 1 {
 		d += d / 2
 	}
 	return d

@@ -52,9 +52,9 @@ func TestGeneratorRetries(t *testing.T) {
 		tries int
 		first int64
 	}{
-		// 20 ms · 1.5^n sums up to a second after eight waits.
-		{"short round trip", 1 * ms, 9, 20 * ms},
-		{"long round trip", 200 * ms, 4, 200 * ms},
+		{"short round trip", 1 * ms, 10, 20 * ms},
+		{"middling round trip", 80 * ms, 7, 90 * ms}, // the waits sum up to 270, 405, 608, 911 ms and more than a second
+		{"long round trip", 200 * ms, 4, 225 * ms},
 		{"absurd round trip", 3600_000 * ms, 1, 1000 * ms},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestGeneratorRetries(t *testing.T) {
 				t.Fatalf("asked %d times at %v, want %d; gave up %d", len(at), at, c.tries, g.GaveUp)
 			}
 			for i := 1; i < len(at); i++ {
-				wait := float64(c.first) * math.Pow(1.5, float64(i-1))
+				wait := float64(c.first) * math.Pow(1.5, float64(max(0, i-3)))
 				if got := at[i] - at[i-1]; math.Abs(float64(got)-wait) > 10 {
 					t.Errorf("wait %d is %d ns, want %.0f", i, got, wait)
 				}

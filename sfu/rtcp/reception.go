@@ -135,8 +135,7 @@ func (r *Reception) Block(now int64) ReportBlock {
 	}
 	if r.HasReport {
 		b.LastSR = NTPMiddle(r.SenderNTP)
-		delay := min(max(now-r.SenderAt, 0), 65535*second)
-		b.DelaySinceLastSR = uint32(delay/second<<16 | delay%second<<16/second)
+		b.DelaySinceLastSR = shortTime(now - r.SenderAt)
 	}
 	return b
 }

@@ -11,8 +11,8 @@
 // parsed view cannot run past the end.
 //
 // It does not encrypt (perc/srtp does), does not decide to whom feedback goes or how often (sfu does; docs/rtcp.md has
-// the table), and does not estimate bandwidth. Extended reports (RFC 3611) and APP packets can be seen through Packet
-// but are not opened.
+// the table), and does not estimate bandwidth. Of extended reports (RFC 3611) only what gives receivers the round trip
+// time is read; APP packets can be seen through Packet but are not opened.
 package rtcp
 
 import "encoding/binary"

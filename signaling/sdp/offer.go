@@ -113,6 +113,9 @@ func (w *writer) section(o *sfu.Offer, s *sfu.Section, tagged bool) {
 	w.line("a=setup:", w.setup)
 	w.line("a=rtcp-mux")
 	w.line("a=rtcp-rsize")
+	if w.setup == "actpass" { // an answer may say so only if the offer did (RFC 3611 §5.3)
+		w.line("a=rtcp-xr:rcvr-rtt=all")
+	}
 	w.codecs(s)
 	for _, e := range s.Extensions {
 		w.line("a=extmap:", itoa(e.ID), " ", e.URI)

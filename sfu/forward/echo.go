@@ -1,0 +1,62 @@
+package forward
+
+import (
+	"math"
+
+	"github.com/sotto-edge/sotto/sfu/bwe"
+)
+
+// On a link that loses much a repair is lost as often as anything else, and the receiver finds out only a round trip later, when the
+// picture has stood still for two. So what is sent again goes twice there: a second time echoDelay after the first, behind the end of
+// a short burst of losses. That costs such a link at most as many bytes more as it loses, and others nothing.
+const (
+	echoDelay = 10 * millisecond
+	maxEchoes = 64 // that wait for one peer
+)
+
+// echo is a repair that goes a second time.
+type echo struct {
+	leg    *Leg
+	number int64
+	at     int64
+}
+
+// echo lets the repair of number go a second time, if the link is such that it is worth it. A queue on the path says that packets are
+// lost for want of room: more of them would make it worse.
+func (l *Leg) echo(number, now int64) {
+	o := &l.peer.out
+	if now >= l.lossyUntil || o.est != nil && o.est.Congested() || len(o.echoes) >= maxEchoes {
+		return
+	}
+	if o.echoes == nil {
+		o.echoes = make([]echo, 0, maxEchoes)
+	}
+	o.echoes = append(o.echoes, echo{leg: l, number: number, at: now + echoDelay})
+	l.peer.router.timers.sooner(l.peer, now+echoDelay)
+}
+
+// sendEchoes sends the echoes that are due, as far as the link has room for them, and returns when the next one is.
+func (p *Peer) sendEchoes(now int64) int64 {
+	o, sent := &p.out, 0
+	for _, e := range o.echoes {
+		if e.at > now {
+			break
+		}
+		sent++
+		if !p.ready() || !o.pace.affords(now) {
+			continue
+		}
+		if e.leg.again(e.number, 0, bwe.NoProbe, now) {
+			p.router.Counters.Echoed++
+		}
+	}
+	if sent > 0 {
+		kept := copy(o.echoes, o.echoes[sent:])
+		clear(o.echoes[kept:])
+		o.echoes = o.echoes[:kept]
+	}
+	if len(o.echoes) == 0 {
+		return math.MaxInt64
+	}
+	return o.echoes[0].at
+}
