@@ -130,6 +130,8 @@ func TestDirection(t *testing.T) {
 		{"handshake to perc", "sfu/transport/handshake/a.go", m + "perc/srtp", ""},
 		{"forward not to perc", "sfu/forward/a.go", m + "perc/srtp", "no such edge"},
 		{"a name that only starts alike", "sfu/transporter/a.go", m + "perc/srtp", "no such edge"},
+		{"relay to the kernel", "turn/relay/a.go", m + "bpf", ""},
+		{"the TURN server not to the kernel", "turn/a.go", m + "bpf", "no such edge"},
 		{"signaling to sfu", "signaling/sdp/a.go", m + "sfu", ""},
 		{"signaling not to parts of sfu", "signaling/a.go", m + "sfu/rtcp", "no such edge"},
 		{"sfu not to signaling", "sfu/a.go", m + "signaling", "no such edge"},

@@ -19,6 +19,7 @@ var domains = map[string]bool{
 var edges = []struct{ from, to string }{
 	{"sfu/transport", "perc"}, // the leg seals and opens with perc/srtp
 	{"signaling", "sfu$"},     // the use-cases join a conference
+	{"turn/relay", "bpf"},     // an engine is a policy over the kernel's programs (docs/decisions, relay in the kernel)
 }
 
 // doors are the parts that stand above their root: through them the world
