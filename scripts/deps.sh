@@ -17,6 +17,7 @@ apt_packages=(
   ffmpeg              # encodes for, and opens, recordings
   postgresql          # the other engine of the store; tests start servers of their own
   coturn              # its client speaks to our server; its own server is not started
+  simple-whip-client  # publishes over WHIP, on GStreamer
 )
 
 if [ "${1:-}" = compare ]; then

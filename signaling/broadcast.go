@@ -106,7 +106,7 @@ func (r *room) reserveViewer(s *Service, v *viewer) (b *broadcast, fresh bool, r
 	case r.closed:
 		return nil, false, refuse(wire.RoomClosed, "the room was closed", "open a new meeting")
 	case r.unwatched:
-		return nil, false, refuse(wire.Forbidden, "a host has ended the broadcast", "")
+		return nil, false, refuse(wire.RoomClosed, "a host has ended the broadcast", "")
 	case r.cast != nil && len(r.cast.viewers) >= s.cfg.Viewers:
 		return nil, false, &wire.Error{Code: wire.RoomFull, Message: "there are too many viewers", Hint: "try again later", RetryAfterMs: 10000}
 	}

@@ -19,6 +19,7 @@ import (
 const (
 	SeatLife = 5 * time.Minute
 	HostLife = 30 * 24 * time.Hour
+	ViewLife = 24 * time.Hour // of a link to watch that a host hands out
 )
 
 // Tokens is the Authenticator for tokens that this node, or another with the same key, has signed.
@@ -135,6 +136,11 @@ func (t *Tokens) IssueStream(room string, view bool, name string, life time.Dura
 	expires := t.now().Add(life).Truncate(time.Second)
 	text, err := t.Signer.Sign(token.Claims{Audience: audience, Room: room, Name: name, ID: id.New("w_"), Expires: expires})
 	return text, expires, err
+}
+
+// IssueView implements Streams.
+func (t *Tokens) IssueView(_ context.Context, room string) (string, time.Time, error) {
+	return t.IssueStream(room, true, "", ViewLife)
 }
 
 // OpenHouse is the Policy of a single appliance: whoever sits at the machine, or shows a good token, may open meetings; whoever

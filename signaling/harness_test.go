@@ -50,7 +50,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	}
 	w := &world{t: t, media: fake.New(), rooms: rooms}
 	w.tokens = &Tokens{Signer: token.NewSigner(token.Seed{}), Owner: token.NewBearer("owner")}
-	cfg := Config{Media: media{w.media}, Auth: w.tokens, Directory: rooms}
+	cfg := Config{Media: media{w.media}, Auth: w.tokens, Streams: w.tokens, Directory: rooms}
 	if change != nil {
 		change(&cfg)
 	}

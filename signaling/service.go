@@ -328,3 +328,19 @@ func (s *Service) JoinToken(ctx context.Context, room string, r wire.TokenReques
 	}
 	return wire.TokenReply{Token: text, Role: p.Role, ExpiresAt: expires.UnixMilli()}, nil
 }
+
+// WatchToken makes a token that lets its bearers watch the room's broadcast. Only a host gets one.
+func (s *Service) WatchToken(ctx context.Context, room string, r wire.WatchRequest) (wire.WatchReply, error) {
+	proper, err := s.cfg.Directory.Lookup(ctx, room)
+	if err != nil {
+		return wire.WatchReply{}, s.public(err, "find the room")
+	}
+	if err := s.cfg.Auth.Host(ctx, r.HostToken, proper); err != nil {
+		return wire.WatchReply{}, s.public(err, "check the host token")
+	}
+	text, expires, err := s.cfg.Streams.IssueView(ctx, proper)
+	if err != nil {
+		return wire.WatchReply{}, s.public(err, "make a token")
+	}
+	return wire.WatchReply{Token: text, ExpiresAt: expires.UnixMilli()}, nil
+}

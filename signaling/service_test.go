@@ -1,6 +1,7 @@
 package signaling
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -175,11 +176,37 @@ func TestMeetingsAndTokens(t *testing.T) {
 			t.Errorf("%+v: %v, want %s", c.r, err, c.code)
 		}
 	}
+	watch, err := w.svc.WatchToken(ctx, w.room, wire.WatchRequest{HostToken: w.host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(time.UnixMilli(watch.ExpiresAt)); left > ViewLife || left < ViewLife-2*time.Second {
+		t.Errorf("a token to watch lives %v", left)
+	}
+	if p, err := w.tokens.View(ctx, watch.Token, w.room); err != nil || p.Role != wire.RoleParticipant {
+		t.Errorf("to watch: %+v, %v", p, err)
+	}
+	for what, use := range map[string]func(context.Context, string, string) (Principal, error){
+		"publish": w.tokens.Ingest,
+		"join":    func(ctx context.Context, text, _ string) (Principal, error) { return w.tokens.Seat(ctx, text) },
+	} {
+		if p, err := use(ctx, watch.Token, w.room); !errors.Is(err, &wire.Error{Code: wire.Unauthorized}) {
+			t.Errorf("a token to watch lets %s: %+v, %v", what, p, err)
+		}
+	}
+	for _, host := range []string{"", "x", opener, watch.Token} {
+		if reply, err := w.svc.WatchToken(ctx, w.room, wire.WatchRequest{HostToken: host}); !errors.Is(err, &wire.Error{Code: wire.Unauthorized}) {
+			t.Errorf("host token %q: %+v, %v", host, reply, err)
+		}
+	}
 	second, err := w.svc.OpenMeeting(ctx, Caller{Loopback: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.svc.JoinToken(ctx, second.Room, wire.TokenRequest{HostToken: w.host}); !errors.Is(err, &wire.Error{Code: wire.Forbidden}) {
+		t.Errorf("the host token of another room: %v", err)
+	}
+	if _, err := w.svc.WatchToken(ctx, second.Room, wire.WatchRequest{HostToken: w.host}); !errors.Is(err, &wire.Error{Code: wire.Forbidden}) {
 		t.Errorf("the host token of another room: %v", err)
 	}
 }

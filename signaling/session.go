@@ -365,7 +365,8 @@ func (sess *Session) add(b wire.Body, now bool) {
 func (sess *Session) describe() wire.Participant {
 	p := wire.Participant{
 		ID: string(sess.participant), Name: sess.name, Role: sess.principal.Role, Connected: sess.link != nil || sess.direct,
-		Tracks: make([]wire.Track, 0, len(sess.tracks)),
+		Broadcast: sess.broadcast != nil,
+		Tracks:    make([]wire.Track, 0, len(sess.tracks)),
 	}
 	for _, t := range sess.tracks {
 		p.Tracks = append(p.Tracks, *t)

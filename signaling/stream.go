@@ -30,6 +30,8 @@ type Streams interface {
 	Ingest(ctx context.Context, token, room string) (Principal, error)
 	// View returns whom a token for watching the room names.
 	View(ctx context.Context, token, room string) (Principal, error)
+	// IssueView returns a token for watching the room, and when it ends.
+	IssueView(ctx context.Context, room string) (string, time.Time, error)
 }
 
 // NoStreams takes no tokens.
@@ -43,6 +45,11 @@ func (NoStreams) Ingest(context.Context, string, string) (Principal, error) {
 // View refuses.
 func (NoStreams) View(context.Context, string, string) (Principal, error) {
 	return Principal{}, refuse(wire.Unauthorized, "the token is not valid here", "")
+}
+
+// IssueView refuses.
+func (NoStreams) IssueView(context.Context, string) (string, time.Time, error) {
+	return "", time.Time{}, refuse(wire.Forbidden, "nobody may watch without a seat", "")
 }
 
 // Stream is a publisher with a seat, or a viewer without one, whose client made the offer. Its methods may be called from any

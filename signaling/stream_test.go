@@ -232,11 +232,14 @@ func TestHostEndsTheBroadcast(t *testing.T) {
 	st, _ := w.watch()
 	info, _ := w.svc.Room(w.room)
 	seat := info.Participants[1].ID
+	if p := see[*wire.Joined](hal).Participant; p.ID != seat || !p.Broadcast || len(p.Tracks) != 0 {
+		t.Errorf("the seat of the broadcast: %+v", p)
+	}
 	if _, ok := hal.ask(&wire.Moderate{Participant: seat, Action: wire.ActionRemove}).(*wire.ModerateOK); !ok {
 		t.Fatal("not removed")
 	}
 	<-st.Done()
-	if _, err := w.stream(sfu.RecvOnly); code(err) != wire.Forbidden {
+	if _, err := w.stream(sfu.RecvOnly); code(err) != wire.RoomClosed {
 		t.Errorf("another viewer: %v", err)
 	}
 	live := w.ingest("Live") // publishing is another thing …

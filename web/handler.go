@@ -39,7 +39,7 @@ type handler struct {
 	assets map[string]asset // by path, with the leading slash
 }
 
-// Handler serves the page at / and /m/{room}, and its assets. Every other path
+// Handler serves the page at /, /m/{room} and /watch/{room}, and its assets. Every other path
 // is not found, every other method not allowed.
 func Handler() http.Handler {
 	h, err := newHandler(FS())
@@ -131,12 +131,15 @@ func (a asset) serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.content))
 }
 
-// isPage tells whether an address shows the page: the start, or a room.
+// isPage tells whether an address shows the page: the start, a room, or the broadcast of one.
 func isPage(p string) bool {
 	if p == "/" {
 		return true
 	}
 	room, ok := strings.CutPrefix(p, "/m/")
+	if !ok {
+		room, ok = strings.CutPrefix(p, "/watch/")
+	}
 	if !ok || room == "" || len(room) > maxRoom {
 		return false
 	}

@@ -27,6 +27,7 @@ export default defineConfig({
     // `npx vite` beside a running appliance, for work on the client.
     proxy: {
       '/api': { target: 'https://localhost:8443', secure: false },
+      '/whep': { target: 'https://localhost:8443', secure: false },
       '/ws': { target: 'wss://localhost:8443', secure: false, ws: true },
     },
   },

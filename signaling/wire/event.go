@@ -169,6 +169,8 @@ type Participant struct {
 	Tracks []Track `json:"tracks"`
 	// False while the socket is lost and the seat is kept.
 	Connected bool `json:"connected"`
+	// Nobody's: the seat stands for the viewers of the broadcast, and is there as long as there are some.
+	Broadcast bool `json:"broadcast,omitempty"`
 }
 
 // Track is one publication.

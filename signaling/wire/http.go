@@ -30,6 +30,20 @@ type TokenReply struct {
 	ExpiresAt int64 `json:"expiresAt"`
 }
 
+// WatchRequest is the body of POST /api/v1/meetings/{room}/watch-token.
+type WatchRequest struct {
+	// From the meeting: only a host lets others watch without a seat.
+	HostToken string `json:"hostToken" limit:"2048 bytes"`
+}
+
+// WatchReply is the answer to POST /api/v1/meetings/{room}/watch-token.
+type WatchReply struct {
+	// For WHEP, and behind the # of a link to the page /watch/{room}.
+	Token string `json:"token"`
+	// Milliseconds since 1970-01-01 UTC.
+	ExpiresAt int64 `json:"expiresAt"`
+}
+
 // HTTPError is the body of every HTTP answer with a status of 400 and above.
 type HTTPError struct {
 	Error Error `json:"error"`

@@ -297,6 +297,8 @@ func TestDocumentation(t *testing.T) {
 	check("POST /api/v1/meetings", &wire.Meeting{})
 	check("POST /api/v1/meetings/{room}/token", &wire.TokenRequest{})
 	check("POST /api/v1/meetings/{room}/token", &wire.TokenReply{})
+	check("POST /api/v1/meetings/{room}/watch-token", &wire.WatchRequest{})
+	check("POST /api/v1/meetings/{room}/watch-token", &wire.WatchReply{})
 	for _, values := range [][]string{
 		wire.Code("").Values(), wire.Source("").Values(), wire.Action("").Values(), wire.Role("").Values(), wire.Kind("").Values(),
 		wire.MediaState("").Values(), wire.Grade("").Values(), wire.LeftReason("").Values(), wire.RemovedReason("").Values(), wire.RecordingEnd("").Values(),

@@ -49,6 +49,19 @@ func (h *Handler) joinToken(w http.ResponseWriter, r *http.Request) {
 	respond(w, http.StatusOK, t)
 }
 
+func (h *Handler) watchToken(w http.ResponseWriter, r *http.Request) {
+	var body wire.WatchRequest
+	if !h.body(w, r, &body) {
+		return
+	}
+	t, err := h.svc.WatchToken(r.Context(), r.PathValue("room"), body)
+	if err != nil {
+		refuse(w, door.Status(err), err)
+		return
+	}
+	respond(w, http.StatusOK, t)
+}
+
 func wrongMethod(w http.ResponseWriter, r *http.Request) {
 	refuse(w, http.StatusMethodNotAllowed, &wire.Error{
 		Code: wire.BadRequest, Message: "the method " + r.Method + " is not for this path", Hint: "/ws takes GET, the others POST",

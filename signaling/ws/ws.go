@@ -52,6 +52,7 @@ func New(svc *signaling.Service, cfg Config, log *slog.Logger) *Handler {
 	h.mux.HandleFunc("GET /ws", h.socket)
 	h.mux.HandleFunc("POST /api/v1/meetings", h.openMeeting)
 	h.mux.HandleFunc("POST /api/v1/meetings/{room}/token", h.joinToken)
+	h.mux.HandleFunc("POST /api/v1/meetings/{room}/watch-token", h.watchToken)
 	for _, p := range []string{"/ws", "/api/v1/meetings", "/api/v1/meetings/{room}/token"} {
 		h.mux.HandleFunc(p, wrongMethod)
 	}

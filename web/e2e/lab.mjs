@@ -329,10 +329,12 @@ const chromiumFlags = [
   '--disable-features=WebRtcHideLocalIpsWithMdns,OptimizationHints,MediaRouter,Translate',
 ]
 
-export async function chromium() {
+/** With silent, pages make no sound until somebody touches them, as for people. */
+export async function chromium({ silent = false } = {}) {
   const { chromium: launcher } = await import('playwright-core')
   const browser = await launcher.launch({
-    executablePath: process.env.SOTTO_CHROMIUM ?? '/usr/bin/chromium', args: chromiumFlags, ignoreDefaultArgs: ['--mute-audio'],
+    executablePath: process.env.SOTTO_CHROMIUM ?? '/usr/bin/chromium', ignoreDefaultArgs: ['--mute-audio'],
+    args: silent ? chromiumFlags.filter((f) => !f.startsWith('--autoplay-policy')) : chromiumFlags,
   })
   return {
     async person(name, url, { viewport = { width: 1280, height: 800 }, locale = 'en-US', scheme = 'dark', ...fake }) {

@@ -1,6 +1,7 @@
-// The two HTTP calls of the client: open a meeting, get a join token.
+// The HTTP calls of the client: open a meeting, get a join token, get one to
+// watch. Those of WHEP are in whep.ts.
 
-import type { HTTPError, Meeting, MeetingRequest, TokenReply, TokenRequest } from './wire';
+import type { HTTPError, Meeting, MeetingRequest, TokenReply, TokenRequest, WatchReply, WatchRequest } from './wire';
 
 /** A failure with a stable code that the message table knows. */
 export class Failure extends Error {
@@ -62,4 +63,9 @@ export function openMeeting(ownerToken?: string): Promise<Meeting> {
 export function joinToken(room: string, name: string, hostToken?: string): Promise<TokenReply> {
   const request: TokenRequest = hostToken ? { name, hostToken } : { name };
   return post<TokenReply>(`/api/v1/meetings/${encodeURIComponent(room)}/token`, request);
+}
+
+export function watchToken(room: string, hostToken: string): Promise<WatchReply> {
+  const request: WatchRequest = { hostToken };
+  return post<WatchReply>(`/api/v1/meetings/${encodeURIComponent(room)}/watch-token`, request);
 }

@@ -2,17 +2,17 @@
 // keyboard and the test handle all call these. Holds the parts together and
 // moves between the screens.
 
-import { failureOf, openMeeting } from './api';
+import { failureOf, openMeeting, watchToken } from './api';
 import { AudioSinks } from './audio';
 import { errorText, setLanguage, t } from './i18n';
 import type { Key, Language, Text } from './i18n';
 import { LocalMedia, listDevices } from './media';
 import { Publishing } from './publishing';
 import { Room } from './room';
-import { linkOf, parseRoute, roomOf } from './route';
+import { linkOf, parseRoute, roomOf, watchLinkOf } from './route';
 import type { Options } from './route';
 import { scalabilityOf } from './scalability';
-import { preference, remember, rememberHost } from './settings';
+import { hostToken, preference, remember, rememberHost } from './settings';
 import { initialState, reduce } from './state';
 import type { Action, Notice, OwnSource, Panel, State } from './state';
 import { createStore } from './store';
@@ -213,12 +213,17 @@ export class App {
   }
 
   async copyLink(): Promise<void> {
-    const link = linkOf(this.state.room);
+    await this.copy(linkOf(this.state.room), t('notice.copied'));
+  }
+
+  /** Host only: the link to the broadcast, for viewers without a seat. */
+  async copyWatchLink(): Promise<void> {
+    const { room } = this.state;
     try {
-      await navigator.clipboard.writeText(link);
-      this.notice(t('notice.copied'));
-    } catch {
-      this.notice(t('notice.copy.failed', { link }), 'warn');
+      const { token } = await watchToken(room, hostToken(room) ?? '');
+      await this.copy(watchLinkOf(room, token), t('notice.copied.watch'));
+    } catch (e) {
+      this.problem(failureOf(e).code);
     }
   }
 
@@ -248,6 +253,15 @@ export class App {
     // Nobody reads a page in the background: the time runs from when it is looked at.
     if (document.visibilityState === 'visible') leave();
     else document.addEventListener('visibilitychange', leave, { once: true });
+  }
+
+  private async copy(link: string, done: Text): Promise<void> {
+    try {
+      await navigator.clipboard.writeText(link);
+      this.notice(done);
+    } catch {
+      this.notice(t('notice.copy.failed', { link }), 'warn');
+    }
   }
 
   private async go(room: string): Promise<void> {

@@ -7,6 +7,7 @@ export class AudioSinks {
   private readonly holder: HTMLElement;
   private readonly sinks = new Map<string, HTMLAudioElement>(); // by mid
   private readonly blocked: (blocked: boolean) => void;
+  private muted = false;
 
   constructor(holder: HTMLElement, blocked: (blocked: boolean) => void) {
     this.holder = holder;
@@ -36,6 +37,12 @@ export class AudioSinks {
     for (const sink of this.sinks.values()) if (sink.paused) this.play(sink);
   }
 
+  /** Keeps all of them silent, or no more. */
+  mute(on: boolean): void {
+    this.muted = on;
+    for (const sink of this.sinks.values()) sink.muted = on;
+  }
+
   /** The chosen speaker, for all slots. */
   route(): void {
     for (const sink of this.sinks.values()) this.choose(sink);
@@ -44,6 +51,7 @@ export class AudioSinks {
   private add(mid: string): HTMLAudioElement {
     const sink = document.createElement('audio');
     sink.autoplay = true;
+    sink.muted = this.muted;
     sink.dataset['mid'] = mid;
     this.holder.append(sink);
     this.sinks.set(mid, sink);

@@ -4,6 +4,7 @@
 
 import type { App } from './app';
 import { traced } from './trace';
+import type { Watching } from './watching';
 
 export function testHandle(app: App) {
   const { store, media, room } = app;
@@ -57,3 +58,23 @@ export function testHandle(app: App) {
 }
 
 export type TestHandle = ReturnType<typeof testHandle>;
+
+/** The same for the page of a broadcast. */
+export function watchHandle(app: Watching) {
+  return Object.freeze({
+    /** The state of the page: see watching.ts. */
+    get state() { return app.state; },
+    /** The RTCPeerConnection of the session, or null. */
+    get pc() { return app.pc; },
+    /** The last things that happened, one a line. */
+    get log() { return traced(); },
+    soundOn: () => app.soundOn(),
+    toggleSound: () => app.toggleSound(),
+    /** Asks for an ICE restart. */
+    restart: () => app.restart(),
+    /** What a change of network triggers. */
+    networkChanged: () => app.networkChanged(),
+  });
+}
+
+export type WatchHandle = ReturnType<typeof watchHandle>;

@@ -171,11 +171,11 @@ export class Room {
         void this.peerNow?.demand(e.track, e.layers);
         return;
       case 'joined':
-        this.hooks.came(e.participant.name);
+        if (!e.participant.broadcast) this.hooks.came(e.participant.name); // that one has a mark
         break;
       case 'left': {
         const who = before.people.find((p) => p.id === e.participant);
-        if (who) this.hooks.went(who.name, e.reason === 'removed');
+        if (who && !who.broadcast) this.hooks.went(who.name, e.reason === 'removed');
         this.playSound();
         break;
       }

@@ -2,6 +2,7 @@
 
 export interface Route {
   room: string; // '' on the start page
+  watch: boolean; // its broadcast, without a seat
   options: Options;
 }
 
@@ -18,9 +19,10 @@ const roomPattern = /^[a-z0-9][a-z0-9-]{2,63}$/;
 
 export function parseRoute(url: URL): Route {
   const query = url.searchParams;
-  const match = /^\/m\/([^/]+)\/?$/.exec(url.pathname);
+  const match = /^\/(m|watch)\/([^/]+)\/?$/.exec(url.pathname);
   return {
-    room: (match?.[1] ?? '').toLowerCase(),
+    room: (match?.[2] ?? '').toLowerCase(),
+    watch: match?.[1] === 'watch',
     options: {
       name: (query.get('name') ?? '').slice(0, 64),
       codec: (query.get('codec') ?? '').toLowerCase(),
@@ -42,4 +44,9 @@ export function roomOf(input: string): string {
 
 export function linkOf(room: string): string {
   return `${location.origin}/m/${room}`;
+}
+
+/** The page that plays the room's broadcast. The token is where no server gets to see it in an address. */
+export function watchLinkOf(room: string, token: string): string {
+  return `${location.origin}/watch/${room}#${encodeURIComponent(token)}`;
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { initialState, largeTile, reduce, tiles, wantedTracks } from './state';
+import { initialState, largeTile, reduce, seats, tiles, wantedTracks } from './state';
 import type { Action, State } from './state';
 import type { JoinOK, Participant, ServerEvent, Track } from './wire';
 
@@ -120,4 +120,11 @@ test('a rejoin keeps the chat and drops the old seat', () => {
 test('an event of a newer server changes nothing', () => {
   const s = run();
   expect(reduce(s, { type: 'event', event: { type: 'later' } as unknown as ServerEvent })).toBe(s);
+});
+
+test('the viewers of a broadcast are nobody on the stage', () => {
+  const s = run({ type: 'joined', participant: { ...person('w'), broadcast: true } });
+  expect(s.people.map((p) => p.id)).toContain('w');
+  expect(seats(s).map((p) => p.id)).toEqual(['a', 'me']);
+  expect(tiles(s).map((t) => t.key)).toEqual(['me', 'a']);
 });

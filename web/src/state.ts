@@ -236,6 +236,11 @@ function tracks(s: State, participant: string, change: (list: Track[]) => Track[
   return { ...s, people: s.people.map((p) => (p.id === participant ? { ...p, tracks: change(p.tracks) } : p)) };
 }
 
+/** The people in the meeting, without the seat that stands for the viewers of its broadcast. */
+export function seats(s: State): readonly Participant[] {
+  return s.people.filter((p) => !p.broadcast);
+}
+
 /** What is to be subscribed: every track of the others. */
 export function wantedTracks(s: State): string[] {
   return s.people.filter((p) => p.id !== s.me).flatMap((p) => p.tracks.map((t) => t.id));
@@ -273,7 +278,7 @@ export function tiles(s: State): Tile[] {
   const slotOf = (track: string) => s.slots.find((slot) => slot.track === track)?.mid ?? '';
   const screens: Tile[] = [];
   const persons: Tile[] = [];
-  for (const p of s.people) {
+  for (const p of seats(s)) {
     const self = p.id === s.me;
     const by = (source: Source) => p.tracks.find((t) => t.source === source);
     const camera = by('camera');

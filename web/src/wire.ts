@@ -266,6 +266,8 @@ export interface Participant {
   tracks: Track[];
   /** False while the socket is lost and the seat is kept. */
   connected: boolean;
+  /** Nobody's: the seat stands for the viewers of the broadcast, and is there as long as there are some. */
+  broadcast?: boolean;
 }
 
 /** Limits are what this server allows a session. */
@@ -696,6 +698,20 @@ export interface TokenReply {
   /** For join. */
   token: string;
   role: Role;
+  /** Milliseconds since 1970-01-01 UTC. */
+  expiresAt: number;
+}
+
+/** WatchRequest is the body of POST /api/v1/meetings/{room}/watch-token. */
+export interface WatchRequest {
+  /** From the meeting: only a host lets others watch without a seat. At most 2048 bytes. */
+  hostToken: string;
+}
+
+/** WatchReply is the answer to POST /api/v1/meetings/{room}/watch-token. */
+export interface WatchReply {
+  /** For WHEP, and behind the # of a link to the page /watch/{room}. */
+  token: string;
   /** Milliseconds since 1970-01-01 UTC. */
   expiresAt: number;
 }

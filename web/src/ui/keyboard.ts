@@ -1,6 +1,9 @@
-// The keys of the meeting: single letters, only while nobody is typing.
+// The keys of the meeting, and those of the broadcast: single letters, only
+// while nobody is typing.
 
 import type { App } from '../app';
+import type { Watching } from '../watching';
+import { toggleFull, watchKeys } from './watch';
 
 export const keys = {
   mic: 'm', camera: 'v', share: 's', chat: 'c', people: 'p', copy: 'l', settings: ',',
@@ -29,5 +32,20 @@ export function listenToKeys(app: App): void {
     if (!action) return;
     e.preventDefault(); // or the letter lands in the field that the key opens
     action();
+  });
+}
+
+export function listenToWatchKeys(app: Watching): void {
+  const actions: Record<string, () => void> = { [watchKeys.sound]: () => app.toggleSound(), [watchKeys.expand]: toggleFull };
+  addEventListener('keydown', (e) => {
+    if (e.ctrlKey || e.metaKey || e.altKey || e.repeat) return;
+    const { blocked } = app.state;
+    if (blocked) app.soundOn(); // any key will do
+    if (e.target instanceof Element && e.target.closest('select')) return;
+    const key = e.key.toLowerCase();
+    const action = actions[key];
+    if (!action) return;
+    e.preventDefault();
+    if (key !== watchKeys.sound || !blocked) action(); // it has just done what was wanted
   });
 }

@@ -21,7 +21,10 @@ export function meetingView(app: App): View {
   const recordingMark = h('span', { class: 'recording-mark', hidden: true }, h('i', { class: 'recording-dot' }), h('span', {}, t('meeting.recording')));
   recordingMark.setAttribute('aria-hidden', 'true');
   const recordingSaid = h('span', { class: 'recording-said' });
-  const recording = h('div', { class: 'recording', role: 'status', live: 'polite' }, recordingMark, recordingSaid);
+  const broadcastMark = h('span', { class: 'recording-mark broadcast', hidden: true }, icon('broadcast'), h('span', {}, t('people.broadcast')));
+  broadcastMark.setAttribute('aria-hidden', 'true');
+  const recording = h('div', { class: 'recording', role: 'status', live: 'polite' },
+    h('div', { class: 'marks' }, recordingMark, broadcastMark), recordingSaid);
   const sharing = h('div', { class: 'strip', hidden: true }, icon('screen'), h('span', {}, t('meeting.sharing')),
     h('button', { class: 'button small', type: 'button', on: { click: () => void app.set('screen', false) } }, t('control.share.stop')));
   const sound = h('div', { class: 'strip', hidden: true }, icon('sound'), h('span', {}, t('meeting.sound.blocked')),
@@ -54,7 +57,10 @@ export function meetingView(app: App): View {
       banner.classList.toggle('calm', s.link === 'open' && s.media === 'connecting');
       element.classList.toggle('troubled', s.link === 'rejoining' || s.link === 'closing' || s.media === 'interrupted');
       recordingMark.hidden = !s.recording.active;
-      setText(recordingSaid, s.recording.active ? t('meeting.recording.said') : raw(''));
+      const broadcast = s.people.some((p) => p.broadcast);
+      broadcastMark.hidden = !broadcast;
+      const said = [s.recording.active && t('meeting.recording.said'), broadcast && t('meeting.broadcast.said')];
+      setText(recordingSaid, raw(said.filter((x) => x !== false).join('. ')));
       sharing.hidden = !s.own.screen.on || s.own.screen.busy;
       sound.hidden = !s.soundBlocked;
       showPanel(s);

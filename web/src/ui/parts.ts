@@ -10,15 +10,18 @@ import { h, setText } from './dom';
 import { icon, logo } from './icons';
 import type { Icon } from './icons';
 
+/** What the head of a page does. */
+type Head = Pick<App, 'goHome' | 'setLanguage'>;
+
 /** The head of the pages outside a meeting. */
-export function pageHead(app: App): HTMLElement {
+export function pageHead(app: Head): HTMLElement {
   return h('header', { class: 'head' },
     h('a', { class: 'brand', href: '/', label: t('app.name'), on: { click: (e) => { e.preventDefault(); app.goHome(); } } },
       logo(), h('span', { class: 'brand-name' }, t('app.name'))),
     languageChoice(app));
 }
 
-export function languageChoice(app: App): HTMLElement {
+export function languageChoice(app: Head): HTMLElement {
   const choice = h('select', {
     class: 'select quiet', label: t('app.language'), data: { action: 'language' },
     on: { change: () => app.setLanguage(choice.value as Language) },

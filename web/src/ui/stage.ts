@@ -4,7 +4,7 @@
 import type { App } from '../app';
 import { raw, t } from '../i18n';
 import { linkOf } from '../route';
-import { largeTile, tiles } from '../state';
+import { largeTile, seats, tiles } from '../state';
 import type { State, Tile } from '../state';
 import { h, setChildren, setText } from './dom';
 import { icon } from './icons';
@@ -51,7 +51,7 @@ export function stageView(app: App): View {
     const beside = large !== undefined && width >= 760 && width > height;
     element.classList.toggle('sharing', large !== undefined);
     element.classList.toggle('beside', beside);
-    const alone = s.people.length <= 1 && !large;
+    const alone = seats(s).length <= 1 && !large;
 
     // Where the people go: everywhere, or what the large tile leaves.
     const bigHeight = large && !beside ? Math.floor(Math.min((width * 9) / 16, height * 0.62)) : 0;

@@ -149,7 +149,7 @@ func (g *generator) messages() {
 		events = append(events, g.message(e, e.Kind(), "Event"))
 	}
 	g.out.WriteString("// Bodies of the HTTP calls.\n\n")
-	for _, v := range []any{wire.MeetingRequest{}, wire.Meeting{}, wire.TokenRequest{}, wire.TokenReply{}, wire.HTTPError{}} {
+	for _, v := range []any{wire.MeetingRequest{}, wire.Meeting{}, wire.TokenRequest{}, wire.TokenReply{}, wire.WatchRequest{}, wire.WatchReply{}, wire.HTTPError{}} {
 		g.refer(reflect.TypeOf(v))
 		g.rest()
 	}
