@@ -62,10 +62,7 @@ func newServer(t testing.TB, change func(*signaling.Config), media ...func(*sfu.
 
 func startServer(log *slog.Logger, change func(*signaling.Config), settings ...func(*sfu.Config)) (*server, error) {
 	s := &server{}
-	rooms, err := signaling.OpenRooms(id.NewRooms([32]byte{7}), "")
-	if err != nil {
-		return nil, err
-	}
+	rooms := signaling.NewRooms(id.NewRooms([32]byte{7}), nil)
 	media := &signaling.NodeMedia{}
 	cfg := signaling.Config{
 		Media: media, Auth: &signaling.Tokens{Signer: token.NewSigner(token.Seed{})}, Directory: rooms, Participants: 500,
@@ -73,6 +70,7 @@ func startServer(log *slog.Logger, change func(*signaling.Config), settings ...f
 	if change != nil {
 		change(&cfg)
 	}
+	var err error
 	if s.svc, err = signaling.New(cfg, log); err != nil {
 		return nil, err
 	}

@@ -1,13 +1,8 @@
 package signaling
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/sotto-edge/sotto/internal/id"
@@ -176,92 +171,3 @@ type NoICEServers struct{}
 
 // For implements ICEServers.
 func (NoICEServers) For(context.Context, Principal) ([]wire.ICEServer, error) { return nil, nil }
-
-// Rooms is the Directory of one node. Ids carry their own proof, so only the closed rooms are recorded.
-type Rooms struct {
-	ids *id.Rooms
-
-	mu     sync.Mutex
-	closed map[string]bool
-	file   *os.File // nil: in memory only
-}
-
-// OpenRooms returns the directory for the ids. The file records closed rooms, a line each; an empty path keeps them in memory,
-// so that a restart opens them again.
-func OpenRooms(ids *id.Rooms, path string) (*Rooms, error) {
-	r := &Rooms{ids: ids, closed: map[string]bool{}}
-	if path == "" {
-		return r, nil
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("signaling: closed rooms: %w", err)
-	}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		if room, ok := ids.Parse(lines.Text()); ok { // a line cut short by a crash names no room
-			r.closed[room] = true
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, errors.Join(fmt.Errorf("signaling: closed rooms: %w", err), f.Close())
-	}
-	r.file = f
-	return r, nil
-}
-
-// Create implements Directory.
-func (r *Rooms) Create(context.Context) (string, error) { return r.ids.New(), nil }
-
-// Lookup implements Directory.
-func (r *Rooms) Lookup(_ context.Context, room string) (string, error) {
-	proper, ok := r.ids.Parse(room)
-	if !ok {
-		return "", refuse(wire.NotFound, "there is no such room on this server", "check the link, or open a new meeting")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed[proper] {
-		return "", refuse(wire.RoomClosed, "the room was closed", "open a new meeting")
-	}
-	return proper, nil
-}
-
-// Close implements Directory.
-func (r *Rooms) Close(_ context.Context, room string) error {
-	proper, ok := r.ids.Parse(room)
-	if !ok {
-		return refuse(wire.NotFound, "there is no such room on this server", "")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed[proper] {
-		return nil
-	}
-	if r.file != nil {
-		// The line break before it keeps a line that a crash cut short apart.
-		if _, err := r.file.WriteString("\n" + proper + "\n"); err != nil {
-			return fmt.Errorf("signaling: closed rooms: %w", err)
-		}
-		if err := r.file.Sync(); err != nil {
-			return fmt.Errorf("signaling: closed rooms: %w", err)
-		}
-	}
-	r.closed[proper] = true
-	return nil
-}
-
-// Release closes the file. Call it after the Service is closed.
-func (r *Rooms) Release() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.file == nil {
-		return nil
-	}
-	err := r.file.Close()
-	r.file = nil
-	if errors.Is(err, fs.ErrClosed) {
-		return nil
-	}
-	return err
-}

@@ -44,16 +44,14 @@ type world struct {
 
 func newWorld(t *testing.T, change func(*Config)) *world {
 	t.Helper()
-	rooms, err := OpenRooms(id.NewRooms([32]byte{1}), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	rooms := NewRooms(id.NewRooms([32]byte{1}), nil)
 	w := &world{t: t, media: fake.New(), rooms: rooms}
 	w.tokens = &Tokens{Signer: token.NewSigner(token.Seed{}), Owner: token.NewBearer("owner")}
 	cfg := Config{Media: media{w.media}, Auth: w.tokens, Streams: w.tokens, Directory: rooms}
 	if change != nil {
 		change(&cfg)
 	}
+	var err error
 	if w.svc, err = New(cfg, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sotto-edge/sotto/internal/id"
 	"github.com/sotto-edge/sotto/sfu"
 	"github.com/sotto-edge/sotto/signaling/internal/fake"
 	"github.com/sotto-edge/sotto/signaling/wire"
@@ -208,46 +206,6 @@ func TestMeetingsAndTokens(t *testing.T) {
 	}
 	if _, err := w.svc.WatchToken(ctx, second.Room, wire.WatchRequest{HostToken: w.host}); !errors.Is(err, &wire.Error{Code: wire.Forbidden}) {
 		t.Errorf("the host token of another room: %v", err)
-	}
-}
-
-func TestClosedRoomsSurvive(t *testing.T) {
-	ids := id.NewRooms([32]byte{9})
-	path := filepath.Join(t.TempDir(), "closed")
-	closed, open := ids.New(), ids.New()
-	for i := range 3 {
-		r, err := OpenRooms(ids, path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			if err := r.Close(t.Context(), closed); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := r.Lookup(t.Context(), closed); !errors.Is(err, &wire.Error{Code: wire.RoomClosed}) {
-			t.Errorf("opening %d: %v", i, err)
-		}
-		if got, err := r.Lookup(t.Context(), open); err != nil || got != open {
-			t.Errorf("opening %d: %q, %v", i, got, err)
-		}
-		if err := errors.Join(r.Release(), r.Release()); err != nil {
-			t.Error(err)
-		}
-		// What a crash in the middle of a line leaves.
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.WriteString(open[:7]); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := new(Rooms).Release(); err != nil {
-		t.Error(err)
 	}
 }
 

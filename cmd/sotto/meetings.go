@@ -9,13 +9,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"path/filepath"
 	"time"
 
 	"github.com/sotto-edge/sotto/control/admin"
 	"github.com/sotto-edge/sotto/control/config"
 	"github.com/sotto-edge/sotto/internal/id"
 	"github.com/sotto-edge/sotto/internal/obs"
+	"github.com/sotto-edge/sotto/internal/store"
 	"github.com/sotto-edge/sotto/internal/token"
 	"github.com/sotto-edge/sotto/sfu"
 	"github.com/sotto-edge/sotto/sfu/record"
@@ -37,6 +37,7 @@ type meetings struct {
 	recorder   *record.Recorder // nil: meetings are not recorded
 	service    *signaling.Service
 	tidier     *tidier // between the two; nil until there is a service
+	store      *store.Store
 	rooms      *signaling.Rooms
 	tokens     *signaling.Tokens
 	handler    http.Handler
@@ -45,7 +46,7 @@ type meetings struct {
 }
 
 // openMeetings opens the media port. Nothing is served before the handler is.
-func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.Metrics) (_ *meetings, err error) {
+func openMeetings(ctx context.Context, cfg config.Config, dir string, log *slog.Logger, metrics *obs.Metrics) (_ *meetings, err error) {
 	m := &meetings{}
 	defer func() {
 		if err != nil {
@@ -63,9 +64,10 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 	}
 	m.ownerToken = text
 	m.tokens = &signaling.Tokens{Signer: token.NewSigner(seed.Derive("tokens")), Owner: owner}
-	if m.rooms, err = signaling.OpenRooms(id.NewRooms(seed.Derive("rooms").Key()), filepath.Join(dir, "closed-rooms")); err != nil {
+	if m.store, err = store.Open(ctx, store.Config{Database: database(dir, cfg), Domains: domains(), Log: log}); err != nil {
 		return nil, err
 	}
+	m.rooms = signaling.NewRooms(id.NewRooms(seed.Derive("rooms").Key()), m.store)
 	media := &signaling.NodeMedia{}
 	signals := signaling.Config{Media: media, Auth: m.tokens, Streams: m.tokens, Directory: m.rooms, Participants: cfg.Media.MaxParticipants, Viewers: cfg.Media.MaxViewers}
 	if cfg.Recording.Enabled {
@@ -119,6 +121,7 @@ func openMeetings(cfg config.Config, dir string, log *slog.Logger, metrics *obs.
 	m.handler = mux
 
 	obs.Expose(metrics, "sotto_signaling", "rooms and sessions", func() (signaling.Stats, error) { return m.service.Stats(), nil })
+	obs.Expose(metrics, "sotto_store", "database", func() (store.Stats, error) { return m.store.Stats(), nil })
 	obs.Expose(metrics, "sotto_sfu", "media node", func() (sfu.Stats, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -189,8 +192,8 @@ func (m *meetings) close() error {
 	if m.recorder != nil {
 		errs = append(errs, m.recorder.Close())
 	}
-	if m.rooms != nil {
-		errs = append(errs, m.rooms.Release())
+	if m.store != nil {
+		errs = append(errs, m.store.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -3,6 +3,10 @@ package main
 import (
 	"cmp"
 	"path/filepath"
+
+	"github.com/sotto-edge/sotto/control/config"
+	"github.com/sotto-edge/sotto/internal/store"
+	"github.com/sotto-edge/sotto/signaling"
 )
 
 // The data folder. Everything in it can be removed while nothing runs; what
@@ -26,3 +30,11 @@ func recordingsDir(data, configured string) string {
 }
 
 func seedFile(data string) string { return filepath.Join(data, "seed") }
+
+// database is where the core's database is, as package store names it: PostgreSQL, or a file of the data folder.
+func database(data string, cfg config.Config) string {
+	return cmp.Or(cfg.Store.Database, filepath.Join(data, "core.db"))
+}
+
+// domains are whose tables are in it.
+func domains() []*store.Domain { return []*store.Domain{signaling.Domain} }

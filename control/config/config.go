@@ -27,6 +27,7 @@ type Config struct {
 type Static struct {
 	Server    Server    `toml:"server" doc:"The web page, signaling and the admin interface."`
 	Media     Media     `toml:"media" doc:"Audio and video. All media of all meetings goes through one UDP port."`
+	Store     Store     `toml:"store" doc:"The database of what must not be lost."`
 	Recording Recording `toml:"recording" doc:"Meetings written to disk when a host asks for it. Everybody in the meeting sees that it happens."`
 }
 
@@ -56,6 +57,11 @@ type Media struct {
 	Shards          int      `toml:"shards" doc:"Threads that forward media, each with a socket of its own on the port. 0: one for each core."`
 	ReceiveBuffer   int      `toml:"receive_buffer" doc:"Bytes of UDP receive buffer to ask of the kernel; doctor says when it grants less."`
 	SendBuffer      int      `toml:"send_buffer" doc:"Bytes of UDP send buffer to ask of the kernel."`
+}
+
+// Store names the database.
+type Store struct {
+	Database string `toml:"database" doc:"Empty: the file core.db in data_dir. Or the address of a PostgreSQL (15 or later), as postgres://user@host1,host2/name?sslmode=verify-full&passfile=FILE, with every node of it; the one that takes writes is found. The password belongs into the passfile."`
 }
 
 // Recording says whether meetings may be recorded, and where to. It is off

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // validate returns what is wrong with values that have the right type. Lines
@@ -49,6 +50,9 @@ func (c Config) validate() []Problem {
 	}
 	if n := c.Media.Shards; n < 0 || n > 256 {
 		wrong("media.shards", "%d: want 0 to 256", n)
+	}
+	if d := c.Store.Database; d != "" && !strings.HasPrefix(d, "postgres://") && !strings.HasPrefix(d, "postgresql://") {
+		wrong("store.database", "want postgres://… or nothing") // it may hold a password: not repeated
 	}
 	if n := c.Recording.MaxBytes; n < 0 {
 		wrong("recording.max_bytes", "%d: want 0 or more", n)

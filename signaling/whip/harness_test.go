@@ -39,16 +39,14 @@ type world struct {
 
 func newWorld(t *testing.T, change func(*Config, *signaling.Config)) *world {
 	t.Helper()
-	rooms, err := signaling.OpenRooms(id.NewRooms([32]byte{1}), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	rooms := signaling.NewRooms(id.NewRooms([32]byte{1}), nil)
 	w := &world{t: t, tokens: &signaling.Tokens{Signer: token.NewSigner(token.NewSeed()), Owner: token.NewBearer("owner")}}
 	media := &signaling.NodeMedia{}
 	door, cfg := Config{}, signaling.Config{Media: media, Auth: w.tokens, Streams: w.tokens, Directory: rooms}
 	if change != nil {
 		change(&door, &cfg)
 	}
+	var err error
 	if w.svc, err = signaling.New(cfg, nil); err != nil {
 		t.Fatal(err)
 	}

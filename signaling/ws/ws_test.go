@@ -41,10 +41,7 @@ func (m media) JoinOffered(ctx context.Context, conference string, o sfu.Offered
 
 func newService(t *testing.T, change func(*signaling.Config)) *signaling.Service {
 	t.Helper()
-	rooms, err := signaling.OpenRooms(id.NewRooms([32]byte{1}), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	rooms := signaling.NewRooms(id.NewRooms([32]byte{1}), nil)
 	m := fake.New()
 	cfg := signaling.Config{
 		Media: media{m}, Directory: rooms,
