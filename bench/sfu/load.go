@@ -168,7 +168,15 @@ func (l load) String() string {
 	case l.everybody:
 		return fmt.Sprintf("%d people%s send %s to each other and to %d more", l.publishers, where, media, l.receivers)
 	case l.publishers == 1:
-		return fmt.Sprintf("one%s sends %s to %d", where, media, l.receivers)
+		return fmt.Sprintf("one%s sends %s to %d%s", where, media, l.receivers, l.coming())
 	}
-	return fmt.Sprintf("%d%s send %s to %d", l.publishers, where, media, l.receivers)
+	return fmt.Sprintf("%d%s send %s to %d%s", l.publishers, where, media, l.receivers, l.coming())
+}
+
+// coming says how the receivers come, where they do not one after the other.
+func (l load) coming() string {
+	if l.over == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", who join within %s, one every %s", tied(seconds(l.over.Seconds())), tied(seconds(l.over.Seconds()/float64(l.rooms*l.receivers))))
 }

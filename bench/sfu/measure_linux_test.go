@@ -137,6 +137,9 @@ func TestStorm(t *testing.T) {
 		t.Errorf("of %g s to join %g s are the server's", join, own)
 	}
 	page(t, c.Report)
+	if text, err := os.ReadFile(c.Report); err != nil || !strings.Contains(string(text), "who join within 1\u00a0s") || !strings.Contains(string(text), "Who has joined") {
+		t.Errorf("the page does not show the storm: %v", err)
+	}
 }
 
 // Publishers of a process of their own are counted as those of this one.

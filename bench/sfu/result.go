@@ -36,6 +36,7 @@ type Result struct {
 	ServerSystemNSPerPacket float64 `json:"server_system_ns_per_packet"`
 	ServerCPURatio          float64 `json:"server_cpu_ratio"` // of one core
 	LoadCPURatio            float64 `json:"load_cpu_ratio"`   // of one core: what the bench itself took
+	OthersCPURatio          float64 `json:"others_cpu_ratio"` // of one core: what else ran on the machine
 
 	LossRatio        float64 `json:"loss_ratio"`
 	PacketsLost      uint64  `json:"packets_lost"`
@@ -74,6 +75,13 @@ type Result struct {
 	latencies, stays, sounds, joins, pictures, shares, others quantile.Samples
 	lines                                                     []*line
 	timeline                                                  []moment
+	storm                                                     storm
+}
+
+// storm is how the joins went when they were spread over a time, in seconds from its beginning.
+type storm struct {
+	asked, heard, seen quantile.Samples // of each receiver: its first request, packet, and picture
+	timeline           []moment
 }
 
 // moment is a look at the server during the measure.

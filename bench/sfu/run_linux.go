@@ -321,6 +321,10 @@ func (r *run) receive(ctx context.Context, result *Result) error {
 		})
 	}
 	begin := time.Now()
+	stop := func() ([]moment, error) { return nil, nil }
+	if r.load.over > 0 {
+		stop = r.watch(begin)
+	}
 	for n, a := range list {
 		if r.load.over > 0 {
 			due := time.NewTimer(time.Until(begin.Add(r.load.over * time.Duration(n) / time.Duration(len(list)))))
@@ -334,13 +338,20 @@ func (r *run) receive(ctx context.Context, result *Result) error {
 	}
 	close(queue)
 	joining.Wait()
+	timeline, err := stop()
 	select {
 	case err := <-r.failed:
 		return err
 	default:
 	}
+	if err != nil {
+		return err
+	}
 	r.tell("%d receiving", len(list))
 	result.joined(r.present(), r.load.bitrate > 0)
+	if r.load.over > 0 {
+		result.storm = newStorm(r.present(), begin, timeline, r.load.bitrate > 0)
+	}
 	return nil
 }
 
@@ -400,6 +411,21 @@ func (r *run) totals() totals {
 		t.sent += r.apart.sent()
 	}
 	return t
+}
+
+// newStorm takes when who had what.
+func newStorm(all []*receiver, begin time.Time, timeline []moment, pictures bool) storm {
+	s := storm{timeline: timeline}
+	since := func(at int64) float64 { return float64(at-begin.UnixNano()) / 1e9 }
+	for _, v := range all {
+		st := v.state()
+		s.asked = append(s.asked, since(v.began.UnixNano()))
+		s.heard = append(s.heard, since(st.First))
+		if pictures {
+			s.seen = append(s.seen, since(st.Picture))
+		}
+	}
+	return s
 }
 
 // joined takes what the joins have cost the receivers in time.

@@ -38,6 +38,10 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 	if err != nil {
 		return err
 	}
+	busyBefore, err := proc.Busy()
+	if err != nil {
+		return err
+	}
 	begin := time.Now()
 	for _, l := range r.lines {
 		if err := l.begin(begin, r.load.duration); err != nil {
@@ -62,6 +66,10 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 		}
 	}
 	loadAfter, err := proc.Of(0)
+	if err != nil {
+		return err
+	}
+	busyAfter, err := proc.Busy()
 	if err != nil {
 		return err
 	}
@@ -99,12 +107,12 @@ func (r *run) window(ctx context.Context, result *Result, profile bool) (err err
 		result.Lines = append(result.Lines, l.result())
 	}
 	result.lines = r.lines
-	result.fill(first, last, lost, loadAfter.CPU()-loadBefore.CPU())
+	result.fill(first, last, lost, loadAfter.CPU()-loadBefore.CPU(), busyAfter-busyBefore)
 	if r.load.idle {
 		return nil
 	}
 	result.LoadReachedRatio = float64(result.PacketsSent) / (r.load.rate() * result.DurationSeconds)
-	if result.LoadReachedRatio < 0.95 {
+	if result.LoadReachedRatio < reached {
 		r.tell("only %s of the load was reached: the machine has other things to do", percent(result.LoadReachedRatio))
 	}
 	return nil
@@ -158,16 +166,54 @@ func (r *run) aim(ctx context.Context) error {
 
 // look notes how the server fares.
 func (r *run) look(result *Result, begin time.Time, t totals) error {
+	m, err := r.moment(begin, t)
+	result.timeline = append(result.timeline, m)
+	return err
+}
+
+func (r *run) moment(begin time.Time, t totals) (moment, error) {
 	u, err := proc.Of(r.server.PID())
-	if err != nil {
-		return err
+	return moment{at: time.Since(begin), server: u, packets: t.Packets}, err
+}
+
+// watch notes how the server fares until the returned function is called, which returns what was noted.
+func (r *run) watch(begin time.Time) (stop func() ([]moment, error)) {
+	var list []moment
+	var failed error
+	end, done := make(chan struct{}), make(chan struct{})
+	look := func() {
+		if failed != nil {
+			return
+		}
+		m, err := r.moment(begin, r.totals())
+		list, failed = append(list, m), err
 	}
-	result.timeline = append(result.timeline, moment{at: time.Since(begin), server: u, packets: t.Packets})
-	return nil
+	look()
+	go func() { // awaited by stop
+		defer close(done)
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				look()
+			case <-end:
+				if len(list) > 0 && time.Since(begin)-list[len(list)-1].at > lookEvery/2 {
+					look()
+				}
+				return
+			}
+		}
+	}()
+	return func() ([]moment, error) {
+		close(end)
+		<-done
+		return list, failed
+	}
 }
 
 // fill works the figures out.
-func (result *Result) fill(first, last totals, lost uint64, load time.Duration) {
+func (result *Result) fill(first, last totals, lost uint64, load, busy time.Duration) {
 	from, to := result.timeline[0], result.timeline[len(result.timeline)-1]
 	took := (to.at - from.at).Seconds()
 	packets := float64(last.Packets - first.Packets)
@@ -180,6 +226,7 @@ func (result *Result) fill(first, last totals, lost uint64, load time.Duration) 
 	result.BitsForwardedPerSecond = 8 * float64(last.Bytes-first.Bytes) / took
 	result.ServerCPURatio = cpu.Seconds() / took
 	result.LoadCPURatio = load.Seconds() / took
+	result.OthersCPURatio = max(0, (busy-load-cpu).Seconds()/took)
 	if packets > 0 {
 		result.ServerCPUNSPerPacket = float64(cpu) / packets
 		result.ServerUserNSPerPacket = float64(to.server.User-from.server.User) / packets

@@ -82,6 +82,36 @@ func parseRSS(text []byte) (int64, error) {
 	return 0, errFormat
 }
 
+// Busy is the time that the machine's cores have worked since it was started, for whomever.
+func Busy() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, fmt.Errorf("bench: %w", err)
+	}
+	return parseBusy(text)
+}
+
+// parseBusy is the first line of proc_stat(5): all times but those of idling and of waiting for a disk, fields 4 and 5. Guests' times
+// are in the others.
+func parseBusy(text []byte) (time.Duration, error) {
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	f := strings.Fields(string(line))
+	if len(f) < 9 || f[0] != "cpu" {
+		return 0, errFormat
+	}
+	var sum int64
+	for i, field := range f[1:9] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, errFormat
+		}
+		if i != 3 && i != 4 {
+			sum += n
+		}
+	}
+	return time.Duration(sum) * tick, nil
+}
+
 // Machine describes the machine that figures were measured on.
 type Machine struct {
 	CPU    string `json:"cpu"`

@@ -49,3 +49,18 @@ func TestSelf(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 }
+
+func TestBusy(t *testing.T) {
+	got, err := parseBusy([]byte("cpu  1 2 3 40 50 6 7 8 0 0\ncpu0 1 2 3 40 50 6 7 8 0 0\n"))
+	if err != nil || got != 27*tick {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "cpu 1 2", "cpu0 1 2 3 4 5 6 7 8", "cpu 1 2 3 4 5 6 7 x"} {
+		if _, err := parseBusy([]byte(bad)); err == nil {
+			t.Errorf("%q is read", bad)
+		}
+	}
+	if _, err := Busy(); err != nil {
+		t.Error(err)
+	}
+}

@@ -69,6 +69,8 @@ type Chart struct {
 	Title  string
 	X, Y   string // what the axes show, with the unit
 	Series []Series
+	// LogX spaces the horizontal axis by powers of ten, for values that lie far apart; points at 0 or below are left out.
+	LogX bool
 	// Bars draws each series as bars that stand on the axis, instead of a line.
 	Bars bool
 	// Labels names groups of bars: a point's X is the number of its group, and the series stand side by side in it.
@@ -98,11 +100,18 @@ func Write(w io.Writer, p Page) error {
 // Sizes of a chart, in units of its own coordinates.
 const (
 	narrow, wide, height     = 560, 1040, 280
-	left, right, top, bottom = 56, 12, 26, 40
+	left, right, top, bottom = 56, 12, 12, 46
 )
 
-// colours are told apart by people who do not see red or green (Okabe and Ito), on light and on dark.
-var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"}
+// colours is how many classes s0, s1… the page has for series: told apart by people who do not see red or green (after Okabe and
+// Ito), lighter ones where the page is dark.
+const colours = 6
+
+// Lines lie over one another: the first are drawn wider, so that one that takes the same way as another still shows.
+const (
+	lineWidth, lineStep = 2, 1.5
+	widerLines          = 3 // at most so many steps
+)
 
 // SVG draws the chart. Names come from the bench, and are escaped all the same.
 func (c Chart) SVG() template.HTML {
@@ -114,14 +123,13 @@ func (c Chart) SVG() template.HTML {
 	fmt.Fprintf(&d, `<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, d.width, height, template.HTMLEscapeString(c.Title))
 	d.axes()
 	for i, s := range c.Series {
-		colour := colours[i%len(colours)]
 		switch {
 		case len(c.Labels) > 0:
-			d.group(i, s, colour)
+			d.group(i, s)
 		case c.Bars:
-			d.bars(s, colour)
+			d.bars(i, s)
 		default:
-			d.line(s, colour)
+			d.line(i, s)
 		}
 	}
 	if c.Limit > 0 {
@@ -142,7 +150,7 @@ type drawing struct {
 }
 
 func (d *drawing) px(x float64) float64 {
-	return left + (x-d.x.low)/d.x.span()*float64(d.width-left-right)
+	return left + (d.c.along(x)-d.x.low)/d.x.span()*float64(d.width-left-right)
 }
 
 func (d *drawing) py(y float64) float64 {
@@ -150,38 +158,53 @@ func (d *drawing) py(y float64) float64 {
 }
 
 func (d *drawing) axes() {
-	for _, y := range d.y.marks() {
+	marks := d.y.marks()
+	for _, y := range marks {
 		fmt.Fprintf(d, `<path class="grid" d="M%d %.1fH%d"/><text x="%d" y="%.1f" text-anchor="end" dy=".35em">%s</text>`,
-			left, d.py(y), d.width-right, left-8, d.py(y), label(y))
+			left, d.py(y), d.width-right, left-8, d.py(y), label(y, marks[len(marks)-1]))
 	}
 	if len(d.c.Labels) > 0 {
 		for i, name := range d.c.Labels {
-			fmt.Fprintf(d, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, d.px(float64(i)), height-bottom+18, template.HTMLEscapeString(name))
+			fmt.Fprintf(d, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, d.px(float64(i)), height-bottom+20, template.HTMLEscapeString(name))
 		}
 	} else {
-		for _, x := range d.x.marks() {
-			fmt.Fprintf(d, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, d.px(x), height-bottom+18, label(x))
+		marks := d.x.marks
+		if d.c.LogX {
+			marks = d.x.powers
+		}
+		for _, x := range marks() {
+			fmt.Fprintf(d, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`, d.px(x), height-bottom+20, label(x, x))
 		}
 	}
 	fmt.Fprintf(d, `<text x="%d" y="%d" text-anchor="end">%s</text>`, d.width-right, height-4, template.HTMLEscapeString(d.c.X))
-	fmt.Fprintf(d, `<text x="4" y="%d">%s</text>`, top-6, template.HTMLEscapeString(d.c.Y))
 }
 
 // line draws a series as one, with a shade below where it is alone.
-func (d *drawing) line(s Series, colour string) {
+func (d *drawing) line(i int, s Series) {
 	var path strings.Builder
-	for j, p := range s.Points {
-		fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(j, 1)], d.px(p.X), d.py(p.Y))
+	var first, last float64
+	for _, p := range s.Points {
+		if d.c.LogX && p.X <= 0 {
+			continue
+		}
+		last = d.px(p.X)
+		if path.Len() == 0 {
+			first = last
+			path.WriteByte('M')
+		} else {
+			path.WriteByte('L')
+		}
+		fmt.Fprintf(&path, "%.1f %.1f", last, d.py(p.Y))
 	}
-	if n := len(s.Points); n > 1 && len(d.c.Series) == 1 {
-		fmt.Fprintf(d, `<path fill="%s" fill-opacity=".12" d="%sL%.1f %.1fL%.1f %.1fZ"/>`,
-			colour, path.String(), d.px(s.Points[n-1].X), d.py(0), d.px(s.Points[0].X), d.py(0))
+	if len(d.c.Series) == 1 && last > first {
+		fmt.Fprintf(d, `<path class="s%d shade" d="%sL%.1f %.1fL%.1f %.1fZ"/>`, i%colours, path.String(), last, d.py(0), first, d.py(0))
 	}
-	fmt.Fprintf(d, `<path fill="none" stroke="%s" stroke-width="2" stroke-linejoin="round" d="%s"/>`, colour, path.String())
+	width := lineWidth + lineStep*float64(min(len(d.c.Series)-1-i, widerLines))
+	fmt.Fprintf(d, `<path class="s%d line" stroke-width="%g" d="%s"/>`, i%colours, width, path.String())
 }
 
 // bars draws a row of bars, each as wide as the way to the next.
-func (d *drawing) bars(s Series, colour string) {
+func (d *drawing) bars(i int, s Series) {
 	for j, p := range s.Points {
 		w := 8.0
 		if j+1 < len(s.Points) {
@@ -189,19 +212,19 @@ func (d *drawing) bars(s Series, colour string) {
 		} else if j > 0 {
 			w = d.px(p.X) - d.px(s.Points[j-1].X)
 		}
-		fmt.Fprintf(d, `<rect fill="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
-			colour, d.px(p.X), d.py(p.Y), max(1, w-1), max(0, d.py(0)-d.py(p.Y)))
+		fmt.Fprintf(d, `<rect class="s%d bar" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
+			i%colours, d.px(p.X), d.py(p.Y), max(1, w-1), max(0, d.py(0)-d.py(p.Y)))
 	}
 }
 
 // group draws a series' bar in each group, with its value on top.
-func (d *drawing) group(i int, s Series, colour string) {
+func (d *drawing) group(i int, s Series) {
 	n := float64(len(d.c.Series))
 	w := min(40, 0.8*(d.px(1)-d.px(0))/n)
 	for _, p := range s.Points {
 		x := d.px(p.X) + (float64(i)-n/2)*w
-		fmt.Fprintf(d, `<rect fill="%s" rx="2" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
-			colour, x+1, d.py(p.Y), w-2, max(0, d.py(0)-d.py(p.Y)))
+		fmt.Fprintf(d, `<rect class="s%d bar" rx="2" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`,
+			i%colours, x+1, d.py(p.Y), w-2, max(0, d.py(0)-d.py(p.Y)))
 		high := max(p.Y, p.High)
 		if p.Low != 0 || p.High != 0 {
 			fmt.Fprintf(d, `<path class="spread" d="M%.1f %.1fV%.1fm-3 0h6M%.1f %.1fm-3 0h6"/>`, x+w/2, d.py(p.Low), d.py(p.High), x+w/2, d.py(p.Low))
@@ -213,7 +236,7 @@ func (d *drawing) group(i int, s Series, colour string) {
 // short writes a value with three digits at most.
 func short(v float64) string {
 	if v >= 100 {
-		return label(math.Round(v))
+		return label(math.Round(v), v)
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
@@ -225,28 +248,42 @@ func (c Chart) Legend() template.HTML {
 	}
 	var b strings.Builder
 	for i, s := range c.Series {
-		fmt.Fprintf(&b, `<span><i style="background:%s"></i>%s</span>`, colours[i%len(colours)], template.HTMLEscapeString(s.Name))
+		fmt.Fprintf(&b, `<span><i class="s%d"></i>%s</span>`, i%colours, template.HTMLEscapeString(s.Name))
 	}
 	return template.HTML(b.String())
 }
 
-// bounds is the range of an axis.
+// along is where a value stands on the horizontal axis.
+func (c Chart) along(x float64) float64 {
+	if c.LogX {
+		return math.Log10(x)
+	}
+	return x
+}
+
+// bounds is the range of an axis, as along tells it.
 type bounds struct{ low, high float64 }
 
 func (r bounds) span() float64 { return r.high - r.low }
 
-// ranges covers all points; values begin at 0.
+// ranges covers all points; both axes begin at 0, but for one of powers of ten.
 func (c Chart) ranges() (x, y bounds) {
 	x = bounds{math.Inf(1), math.Inf(-1)}
 	for _, s := range c.Series {
 		for _, p := range s.Points {
-			x.low, x.high = min(x.low, p.X), max(x.high, p.X)
+			if c.LogX && p.X <= 0 {
+				continue
+			}
+			x.low, x.high = min(x.low, c.along(p.X)), max(x.high, c.along(p.X))
 			y.high = max(y.high, p.Y, p.High)
 		}
 	}
 	y.high = max(y.high, c.Limit)
 	if x.low > x.high {
 		x = bounds{0, 1}
+	}
+	if !c.LogX {
+		x.low = min(x.low, 0)
 	}
 	if n := len(c.Labels); n > 0 {
 		x = bounds{-0.5, float64(n) - 0.5}
@@ -280,19 +317,42 @@ func (r bounds) marks() []float64 {
 	return out
 }
 
-// label writes a value of an axis shortly.
-func label(v float64) string {
+// mostPowers is how many marks an axis of powers of ten has room for.
+const mostPowers = 9
+
+// powers returns round values of a range of powers of ten, evenly spread: 1, 2, 5, 10…, fewer where the range is wide.
+func (r bounds) powers() []float64 {
+	from, to := math.Pow(10, r.low), math.Pow(10, r.high)
+	if r.span() < 1 {
+		return bounds{from, to}.marks()
+	}
+	var out []float64
+	for _, steps := range [][]float64{{1, 2, 5}, {1, 3}, {1}} {
+		out = out[:0]
+		for power := math.Floor(r.low); power <= r.high; power++ {
+			for _, step := range steps {
+				if v := step * math.Pow(10, power); v >= from*(1-1e-9) && v <= to*(1+1e-9) {
+					out = append(out, v)
+				}
+			}
+		}
+		if len(out) <= mostPowers {
+			break
+		}
+	}
+	return out
+}
+
+// label writes a value of an axis shortly, in the unit that suits its highest.
+func label(v, highest float64) string {
 	if math.Abs(v) < 1e-12 {
 		return "0"
 	}
 	for _, unit := range []struct {
-		value float64
-		name  string
-	}{{1e9, "G"}, {1e6, "M"}, {1e4, "k"}} {
-		if math.Abs(v) >= unit.value {
-			if unit.name == "k" {
-				return strconv.FormatFloat(v/1e3, 'g', 4, 64) + "k"
-			}
+		from, value float64
+		name        string
+	}{{1e9, 1e9, "G"}, {1e6, 1e6, "M"}, {1e4, 1e3, "k"}} {
+		if math.Abs(highest) >= unit.from {
 			return strconv.FormatFloat(v/unit.value, 'g', 4, 64) + unit.name
 		}
 	}
@@ -306,8 +366,12 @@ var page = template.Must(template.New("report").Parse(`<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{{.Title}}</title>
 <style>
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6675; --line: #e1e5ea; --paper: #fff; --panel: #f7f8fa; --good: #00714f; --bad: #b3391a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #9aa5b4; --line: #2c343f; --paper: #14181d; --panel: #1b2027; --good: #4cc79b; --bad: #ff8f6b; } }
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5c6675; --line: #e1e5ea; --paper: #fff; --panel: #f7f8fa; --good: #00714f; --bad: #b3391a;
+ --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #cc79a7; --c4: #e69f00; --c5: #56b4e9; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8ecf1; --soft: #9aa5b4; --line: #2c343f; --paper: #14181d; --panel: #1b2027; --good: #4cc79b; --bad: #ff8f6b;
+ --c0: #4fa8e0; --c1: #ff8a4c; --c2: #2fc795; --c3: #e59cc8; --c4: #f2bb45; --c5: #b4def7; } }
+.s0 { --s: var(--c0); } .s1 { --s: var(--c1); } .s2 { --s: var(--c2); } .s3 { --s: var(--c3); } .s4 { --s: var(--c4); } .s5 { --s: var(--c5); }
+.line { stroke: var(--s); fill: none; stroke-linejoin: round; } .bar { fill: var(--s); } .shade { fill: var(--s); fill-opacity: .12; }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 64rem; margin: 2.5rem auto; padding: 0 1.25rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; } h2 { font-size: 1.05rem; margin: 2.5rem 0 .5rem; }
@@ -320,10 +384,15 @@ p { color: var(--soft); margin: .4rem 0; max-width: 48rem; }
 table { border-collapse: collapse; width: 100%; } td, th { border-top: 1px solid var(--line); padding: .4rem .6rem .4rem 0; vertical-align: top; text-align: left; font-weight: 400; }
 th { border-top: 0; color: var(--soft); font-size: .85rem; vertical-align: bottom; } td + td, th + th { text-align: right; font-variant-numeric: tabular-nums; }
 td + td:not(:last-child) { white-space: nowrap; } td small { display: block; font-weight: 400; color: var(--soft); font-size: .8rem; } .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
-svg { width: 100%; height: auto; display: block; } svg text { font-size: 12px; fill: var(--soft); } .grid { stroke: var(--line); fill: none; }
-svg .value { font-size: 11px; fill: var(--ink); } .spread { stroke: var(--ink); fill: none; opacity: .6; } path.limit { stroke: var(--bad); stroke-dasharray: 5 4; fill: none; } svg text.limit { fill: var(--bad); }
-.legend { min-height: 1.4rem; } .legend span { margin-right: 1rem; color: var(--soft); font-size: .9rem; } .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
-@media (max-width: 34rem) { .charts { grid-template-columns: 1fr; } body { margin-top: 1.2rem; } }
+svg { width: 100%; height: auto; display: block; } svg text { font-size: 13px; fill: var(--soft); } .grid { stroke: var(--line); fill: none; }
+svg .value { font-size: 12px; fill: var(--ink); } .spread { stroke: var(--ink); fill: none; opacity: .6; } path.limit { stroke: var(--bad); stroke-dasharray: 5 4; fill: none; } svg text.limit { fill: var(--bad); }
+.legend { min-height: 1.4rem; } .legend span { display: inline-block; margin-right: 1rem; color: var(--soft); font-size: .9rem; } .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; background: var(--s); }
+.main b, td + td, td + td small { overflow-wrap: anywhere; }
+@media (max-width: 34rem) {
+ .charts { grid-template-columns: 1fr; } body { margin-top: 1.2rem; } h1 { font-size: 1.45rem; } h2 { margin-top: 1.8rem; }
+ .main { grid-template-columns: 1fr 1fr; gap: .6rem; } .main div { padding: .7rem .8rem; } .main b { font-size: 1.3rem; }
+ svg text { font-size: 19px; } svg .value { font-size: 16px; } .wide { overflow-x: auto; } .wide svg { min-width: 44rem; } .wide svg text { font-size: 15px; }
+}
 </style>
 <h1>{{.Title}}</h1>
 <p>{{.Lead}}</p>
@@ -331,7 +400,7 @@ svg .value { font-size: 11px; fill: var(--ink); } .spread { stroke: var(--ink); 
 {{range .Tables}}<h2>{{.Title}}</h2><div class="scroll"><table><tr>{{range .Head}}<th>{{.}}</th>{{end}}</tr>
 {{range .Rows}}<tr>{{range .}}<td class="{{.Mark.Class}}">{{.Text}}{{with .Small}}<small>{{.}}</small>{{end}}</td>{{end}}</tr>
 {{end}}</table></div>
-{{end}}<div class="charts">{{range .Charts}}<section{{if .Labels}} class="wide"{{end}}><h2>{{.Title}}</h2><div class="legend">{{.Legend}}</div>{{.SVG}}</section>
+{{end}}<div class="charts">{{range .Charts}}<section{{if .Labels}} class="wide"{{end}}><h2>{{.Title}}</h2><div class="legend">{{with .Y}}<span>{{.}}</span>{{end}}{{.Legend}}</div>{{.SVG}}</section>
 {{end}}</div>
 {{with .Listed}}<h2>All figures</h2>
 <table>{{range .}}<tr><td>{{.Name}}</td><td>{{.Value}}</td></tr>{{end}}</table>{{end}}
