@@ -53,7 +53,7 @@ func (t *traffic) add(n int) {
 	t.bytes.Add(uint64(n))
 }
 
-func (t *traffic) read() Counters { return Counters{t.packets.Load(), t.bytes.Load()} }
+func (t *traffic) read() Counters { return Counters{Packets: t.packets.Load(), Bytes: t.bytes.Load()} }
 
 // channel is a bound channel.
 type channel struct {

@@ -20,20 +20,17 @@ import (
 	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/turn/auth"
 	"github.com/sotto-edge/sotto/turn/policy"
+	"github.com/sotto-edge/sotto/turn/relay"
 )
 
 // Flow is one channel of one allocation: what a packet in either direction is turned into.
-type Flow struct {
-	Client, Server netip.AddrPort // 5-tuple of the client's side, UDP
-	Relayed, Peer  netip.AddrPort // of the peer's side
-	Channel        uint16
-}
+type Flow = relay.Flow
 
 // Counters is payload that was relayed.
-type Counters struct{ Packets, Bytes uint64 }
+type Counters = relay.Counters
 
 // ErrUnsupported is what an Offloader answers to a flow that it leaves to the server.
-var ErrUnsupported = errors.New("turn: the flow is not offloaded")
+var ErrUnsupported = relay.ErrUnsupported
 
 // Offloader relays flows without the server. Its methods do not block and may be called under the server's locks.
 type Offloader interface {

@@ -15,6 +15,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/sotto-edge/sotto/internal/netlab"
 )
 
 // patience is for a packet that is to come, or a change that is to be noticed.
@@ -23,22 +25,24 @@ const patience = 10 * time.Second
 // lab is a client, a server and a peer in namespaces of their own. The server has an engine and no socket: whatever arrives, the
 // kernel has relayed.
 type lab struct {
-	client, server, peer *namespace
+	client, server, peer *netlab.Namespace
 	engine               *TCX
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{client: newNamespace(t), server: newNamespace(t), peer: newNamespace(t)}
-	join(l.server, "s0", "198.18.1.1", "2001:db8:1::1", l.client, "c0", "198.18.1.2", "2001:db8:1::2")
-	join(l.server, "s1", "198.18.2.1", "2001:db8:2::1", l.peer, "p0", "198.18.2.2", "2001:db8:2::2")
+	l := &lab{client: netlab.New(t), server: netlab.New(t), peer: netlab.New(t)}
+	netlab.Join(netlab.End{Namespace: l.server, Device: "s0", Addresses: []string{"198.18.1.1/24", "2001:db8:1::1/64"}},
+		netlab.End{Namespace: l.client, Device: "c0", Addresses: []string{"198.18.1.2/24", "2001:db8:1::2/64"}})
+	netlab.Join(netlab.End{Namespace: l.server, Device: "s1", Addresses: []string{"198.18.2.1/24", "2001:db8:2::1/64"}},
+		netlab.End{Namespace: l.peer, Device: "p0", Addresses: []string{"198.18.2.2/24", "2001:db8:2::2/64"}})
 	var err error
 	// Tests read from refusals who had a packet, so each must be said.
-	l.server.do(func() { err = os.WriteFile("/proc/sys/net/ipv4/icmp_ratelimit", []byte("0"), 0) })
+	l.server.Do(func() { err = os.WriteFile("/proc/sys/net/ipv4/icmp_ratelimit", []byte("0"), 0) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.server.do(func() { l.engine, err = NewTCX(8) })
+	l.server.Do(func() { l.engine, err = NewTCX(8) })
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, ebpf.ErrNotSupported) {
 		t.Skipf("needs CAP_BPF and CAP_NET_ADMIN: %v", err)
 	}
@@ -69,7 +73,7 @@ func flow(six bool) Flow {
 func (l *lab) add(t *testing.T, f Flow) {
 	t.Helper()
 	var err error
-	l.server.do(func() { err = l.engine.Add(f) })
+	l.server.Do(func() { err = l.engine.Add(f) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,9 +82,9 @@ func (l *lab) add(t *testing.T, f Flow) {
 // ends are the sockets of a flow.
 func (l *lab) ends(t *testing.T, f Flow) (client, peer *net.UDPConn) {
 	t.Helper()
-	open := func(n *namespace, local, remote netip.AddrPort) (c *net.UDPConn) {
+	open := func(n *netlab.Namespace, local, remote netip.AddrPort) (c *net.UDPConn) {
 		var err error
-		n.do(func() { c, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(local), net.UDPAddrFromAddrPort(remote)) })
+		n.Do(func() { c, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(local), net.UDPAddrFromAddrPort(remote)) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -237,9 +241,9 @@ func TestTCXFollowsRoutes(t *testing.T) {
 	if _, err := carry(client, peer, packet); err != nil {
 		t.Fatal(err)
 	}
-	l.server.ip("route add blackhole 198.18.2.2/32")
+	l.server.IP("route add blackhole 198.18.2.2/32")
 	until(t, func() bool { return !relayed(t, client, peer, packet) })
-	l.server.ip("route del blackhole 198.18.2.2/32")
+	l.server.IP("route del blackhole 198.18.2.2/32")
 	before, _, _ := l.engine.Count(f)
 	until(t, func() bool { return relayed(t, client, peer, packet) })
 	if after, _, _ := l.engine.Count(f); before.Packets == 0 || after.Packets != before.Packets+1 {
@@ -274,7 +278,7 @@ func TestTCXLeavesToTheServer(t *testing.T) {
 	} {
 		f := good
 		change(&f)
-		l.server.do(func() {
+		l.server.Do(func() {
 			if err := l.engine.Add(f); !errors.Is(err, ErrUnsupported) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -284,7 +288,7 @@ func TestTCXLeavesToTheServer(t *testing.T) {
 		f := good
 		f.Channel += uint16(i)
 		f.Peer = netip.AddrPortFrom(f.Peer.Addr(), uint16(4000+i))
-		l.server.do(func() {
+		l.server.Do(func() {
 			if err := l.engine.Add(f); (i == 8) != errors.Is(err, ErrUnsupported) {
 				t.Errorf("flow %d of 8: %v", i+1, err)
 			}
@@ -322,7 +326,7 @@ func TestTCXKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.server.do(func() { err = c.Start() })
+	l.server.Do(func() { err = c.Start() })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,9 +364,9 @@ func TestTCXKilled(t *testing.T) {
 	}
 }
 
-func attached(t *testing.T, n *namespace, dev string) (out []ebpf.ProgramID) {
+func attached(t *testing.T, n *netlab.Namespace, dev string) (out []ebpf.ProgramID) {
 	t.Helper()
-	n.do(func() {
+	n.Do(func() {
 		i, err := net.InterfaceByName(dev)
 		if err != nil {
 			t.Error(err)
