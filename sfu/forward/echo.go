@@ -60,3 +60,46 @@ func (p *Peer) sendEchoes(now int64) int64 {
 	}
 	return o.echoes[0].at
 }
+
+// later lets a repair wait for room on the link. While packets wait in the pacer they use up all room there is as it comes, so that a
+// request finds none whenever it comes: without a place of its own in front of them what the receiver stands still for would be sent
+// last of all.
+func (l *Leg) later(number, now int64) {
+	o := &l.peer.out
+	for _, e := range o.held {
+		if e.leg == l && e.number == number {
+			return
+		}
+	}
+	if len(o.held) >= maxEchoes {
+		return
+	}
+	if o.held == nil {
+		o.held = make([]echo, 0, maxEchoes)
+	}
+	o.held = append(o.held, echo{leg: l, number: number, at: now})
+	l.peer.router.timers.sooner(l.peer, max(o.pace.room(), now))
+}
+
+// sendHeld sends the repairs that waited for room, as far as there is some now, and returns when there is more.
+func (p *Peer) sendHeld(now int64) int64 {
+	o, done := &p.out, 0
+	for _, e := range o.held {
+		if !o.pace.affords(now) {
+			break
+		}
+		done++
+		if p.ready() && now-e.at <= pacerPatient {
+			e.leg.repairNow(e.number, now)
+		}
+	}
+	if done > 0 {
+		kept := copy(o.held, o.held[done:])
+		clear(o.held[kept:])
+		o.held = o.held[:kept]
+	}
+	if len(o.held) == 0 {
+		return math.MaxInt64
+	}
+	return max(o.pace.room(), now+quantum)
+}

@@ -340,16 +340,28 @@ func (l *Leg) resend(seq uint16, now int64) {
 	}
 	if !l.peer.out.pace.affords(now) {
 		r.Counters.RetransmitHeld++
+		l.later(number, now)
 		return
 	}
+	if l.repairNow(number, now) {
+		l.echo(number, now)
+	}
+}
+
+// repairNow sends what was asked for.
+func (l *Leg) repairNow(number, now int64) bool {
+	r := l.peer.router
 	if !l.again(number, 0, bwe.NoProbe, now) {
 		r.Counters.RetransmitMissed++
-		return
+		return false
 	}
-	*last = resent{number: number, at: now}
+	if l.resent == nil {
+		l.resent = new([64]resent)
+	}
+	l.resent[uint64(number)%uint64(len(l.resent))] = resent{number: number, at: now}
 	r.Counters.Retransmitted++
 	l.resends++
-	l.echo(number, now)
+	return true
 }
 
 // again sends a packet of the history once more, over the retransmission stream (RFC 4588). Without one it cannot be: the same

@@ -267,3 +267,46 @@ func TestNoReports(t *testing.T) {
 		t.Errorf("the best layer after %d ms", after/ms)
 	}
 }
+
+// What is asked for while packets wait for room goes before them: it is what the picture stands still for.
+func TestRepairsGoBeforeWhatWaits(t *testing.T) {
+	k := newCall(t, 6e6, 150e3, 500e3, 1500e3)
+	k.run(6*sec, nil)
+	k.p.rate = 300e3
+	k.run(10*sec, func() bool { return k.router.Counters.Paced > 0 })
+	held, gone, answered := k.router.Counters.RetransmitHeld, k.router.Counters.RetransmitMissed, 0
+	var waits []int64
+	for range 100 {
+		k.run(30*ms, nil)
+		media := of(k.c.got, 1001)
+		last := media[len(media)-1].SequenceNumber
+		before, asked := len(k.c.got), k.now
+		had := k.router.Counters.RetransmitHeld
+		k.c.report(nack(1001, last))
+		if k.router.Counters.RetransmitHeld == had {
+			continue // there was room
+		}
+		wait := k.run(300*ms, func() bool {
+			for _, x := range k.c.got[before:] {
+				if x.SSRC == 2001 && be16(x.payload) == last {
+					return true
+				}
+			}
+			return false
+		})
+		if wait < 300*ms {
+			answered++
+		} else if missed := k.router.Counters.RetransmitMissed; missed != gone {
+			gone = missed // no picture has left for a second, and this one is no longer kept
+			continue
+		}
+		waits = append(waits, (k.now-asked)/ms)
+	}
+	t.Logf("%d of %d that found no room were answered, after ms %v", answered, len(waits), waits)
+	if k.router.Counters.RetransmitHeld == held || len(waits) < 50 || answered < len(waits) {
+		t.Fatalf("%d of %d answered", answered, len(waits))
+	}
+	if longest := slices.Max(waits); longest > 100 {
+		t.Errorf("one waited %d ms", longest)
+	}
+}

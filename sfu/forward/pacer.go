@@ -57,8 +57,7 @@ func (q *pacer) open(now int64) bool {
 	return q.n == 0 && q.credit > 0
 }
 
-// affords says whether a packet sent again may leave. It goes before all that waits, but what the link cannot take it would only
-// make worse: the receiver asks again.
+// affords says whether a packet sent again may leave. It goes before all that waits, see Peer.sendHeld.
 func (q *pacer) affords(now int64) bool {
 	q.refill(now)
 	return q.rate == 0 || q.credit > 0
@@ -114,6 +113,11 @@ func (q *pacer) next() int64 {
 	if q.n == 0 {
 		return math.MaxInt64
 	}
+	return q.room()
+}
+
+// room returns when there is room for a packet.
+func (q *pacer) room() int64 {
 	if q.rate == 0 || q.credit > 0 {
 		return q.at
 	}

@@ -69,7 +69,7 @@ type Counters struct {
 	Retransmitted         uint64 // packets sent again on request
 	Echoed                uint64 // and once more, on links that lose much
 	RetransmitMissed      uint64 // requests for packets no longer in the history, or on a leg without RTX
-	RetransmitHeld        uint64 // requests that the receiver's link had no room for
+	RetransmitHeld        uint64 // requests that waited for room on the receiver's link
 	Recovered             uint64 // packets that came by retransmission from the publisher
 	Duplicates            uint64 // packets dropped because they had come before (probes, mostly)
 	Evened                uint64 // packets padded, to leave in one run with others of their picture

@@ -32,6 +32,7 @@ type sender struct {
 	pace    pacer
 	probes  uint8  // packets of the history that the last probes have used
 	adaptAt int64  // when layers may be shared out anew
+	held    []echo // repairs that wait for room, the oldest first
 	echoes  []echo // repairs that go a second time, the next one first
 }
 
@@ -144,6 +145,7 @@ func (p *Peer) pump(now int64) int64 {
 	}
 	next := o.est.Tick(now)
 	o.pace.rate = o.est.PacingRate()
+	heldTo := p.sendHeld(now)
 	for {
 		x, ok := o.pace.take(now)
 		if !ok {
@@ -160,7 +162,7 @@ func (p *Peer) pump(now int64) int64 {
 	if next = max(next, now+millisecond); next > now+grain && next != math.MaxInt64 {
 		next = coarse(next)
 	}
-	return min(next, o.pace.next())
+	return min(next, heldTo, o.pace.next())
 }
 
 // probe sends what the estimator wants tried, behind the media.
