@@ -31,6 +31,8 @@ type environment struct {
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the appliance. On a laptop no flag is needed."`
 	Bench   bench.Commands `cmd:"" help:"Measure: each bench starts the appliance as a child, loads it, and reports."`
+	Backup  backupCommand  `cmd:"" help:"Write everything that cannot be made again into one encrypted file, also while the appliance runs."`
+	Restore restoreCommand `cmd:"" help:"Put a backup back, or prove that it could be (-verify)."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at this machine: ports, buffers, clock, certificate, addresses; each line ok, warn or fail, with what to do."`
 	Ctl     ctlCommand     `cmd:"" help:"Look after the meetings of a running appliance, over its admin API."`
 	Config  configCommand  `cmd:"" help:"Print the annotated configuration with its defaults, or check a file."`

@@ -302,13 +302,18 @@ func (e *sqliteEngine) verdict(err error) verdict {
 	return final
 }
 
-// close ends the writer first; what has been handed to it is committed.
+// close ends the writer first; what has been handed to it is committed. Its connection goes last: the last one moves the log into
+// the file.
 func (e *sqliteEngine) close() error {
-	errs := []error{e.group.Stop()}
+	errs := []error{e.group.Stop(), e.readers.Close()}
+	for _, s := range e.prepared { // SQLite keeps a connection with statements half open
+		errs = append(errs, s.Close())
+	}
+	clear(e.prepared)
 	if e.conn != nil {
 		if err := e.conn.Close(); !errors.Is(err, sql.ErrConnDone) {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, e.readers.Close(), e.writer.Close())...)
+	return errors.Join(append(errs, e.writer.Close())...)
 }
