@@ -53,6 +53,8 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Publish is what is published at once, so that the first offer has room for it: Local returns the tracks.
 	Publish []Publication
+	// Data asks for data channels (docs/data.md). Whether there are any, Limits().DataBytes says.
+	Data bool
 	// AutoSubscribe subscribes to every track of the others, as long as there are slots.
 	AutoSubscribe bool
 	// Logger hears of the client's life; nil: nobody does.
@@ -91,6 +93,7 @@ type Client struct {
 
 	events  *queue[Event]
 	streams *queue[*Stream]
+	data    chan DataMessage
 
 	cancel  context.CancelFunc
 	work    sync.WaitGroup // everything below run
@@ -110,6 +113,7 @@ func Join(ctx context.Context, cfg Config) (*Client, error) {
 		cfg: cfg, log: cfg.Logger, base: base, done: make(chan struct{}),
 		http:   &http.Client{Transport: &http.Transport{TLSClientConfig: cfg.TLS, DialContext: cfg.Dial}},
 		events: newQueue[Event](queuedEvents), streams: newQueue[*Stream](queuedStreams),
+		data: make(chan DataMessage, queuedData),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -135,7 +139,7 @@ func (c *Client) join(ctx context.Context) error {
 	if c.media, err = newMedia(c); err != nil {
 		return err
 	}
-	request := &wire.Join{Version: wire.Version, Token: token, Name: c.cfg.Name, Client: "go/1"}
+	request := &wire.Join{Version: wire.Version, Token: token, Name: c.cfg.Name, Client: "go/1", Data: c.cfg.Data}
 	for _, p := range c.cfg.Publish {
 		if _, err := c.media.add(p); err != nil {
 			return errors.Join(err, c.media.close())
@@ -322,6 +326,16 @@ func (c *Client) Mute(ctx context.Context, t *LocalTrack, muted bool) error {
 // MuteOther mutes somebody else's track until its owner unmutes it; an empty track stands for all their sound. For hosts.
 func (c *Client) MuteOther(ctx context.Context, participant, track string) error {
 	_, err := request[*wire.ModerateOK](ctx, c, &wire.Moderate{Action: wire.ActionMute, Participant: participant, Track: track})
+	return err
+}
+
+// MuteData lets nothing of what somebody sends on data channels through, or everything again. For hosts.
+func (c *Client) MuteData(ctx context.Context, participant string, muted bool) error {
+	action := wire.ActionUnmuteData
+	if muted {
+		action = wire.ActionMuteData
+	}
+	_, err := request[*wire.ModerateOK](ctx, c, &wire.Moderate{Action: action, Participant: participant})
 	return err
 }
 

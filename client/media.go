@@ -39,6 +39,7 @@ type media struct {
 	began time.Time
 	// checking is closed when the ICE agent has begun, and knows the server's credentials.
 	checking chan struct{}
+	dataOver chan struct{} // closed when nobody reads data any more
 
 	mu      sync.Mutex
 	closed  bool
@@ -53,7 +54,7 @@ type media struct {
 func newMedia(c *Client) (*media, error) {
 	m := &media{
 		c: c, began: time.Now(), offers: newQueue[*wire.Offer](queuedOffers), locals: map[wire.Source]*LocalTrack{}, slots: map[string]*slot{},
-		bound: map[string]*binding{}, gaps: make(chan struct{}, 1), checking: make(chan struct{}), changed: make(chan struct{}),
+		bound: map[string]*binding{}, gaps: make(chan struct{}, 1), checking: make(chan struct{}), dataOver: make(chan struct{}), changed: make(chan struct{}),
 	}
 	engine := &webrtc.MediaEngine{}
 	if err := register(engine); err != nil {
@@ -72,6 +73,7 @@ func newMedia(c *Client) (*media, error) {
 		return nil, fmt.Errorf("client: %w", errors.Join(err, m.closeMux()))
 	}
 	m.pc.OnTrack(m.receive)
+	m.pc.OnDataChannel(m.receiveData)
 	m.pc.OnConnectionStateChange(m.changeState)
 	checking := sync.OnceFunc(func() { close(m.checking) })
 	m.pc.OnICEConnectionStateChange(func(st webrtc.ICEConnectionState) {
@@ -95,6 +97,7 @@ func (m *media) settings() (webrtc.SettingEngine, error) {
 	s.SetSrflxAcceptanceMinWait(0)
 	s.SetRelayAcceptanceMinWait(0)
 	s.SetReceiveMTU(receiveMTU)
+	s.SetSCTPMaxMessageSize(maxDataBytes)
 	// The server's goodbye may be quicker than the reply to what caused it. It is run that closes.
 	s.DisableCloseByDTLS(true)
 	// Slots are known before their first packet, so that none is lost while its track is looked for.
@@ -133,6 +136,7 @@ func (m *media) close() error {
 	m.mu.Lock()
 	m.closed = true
 	m.mu.Unlock()
+	close(m.dataOver)
 	m.offers.close()
 	m.negotiating.Wait() // pion leaves an agent behind that is made while it closes
 	err := errors.Join(m.pc.GracefulClose(), m.closeMux())

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/data"
 	"github.com/sotto-edge/sotto/sfu/quality"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
@@ -51,6 +52,7 @@ type JoinOptions struct {
 	Participant ParticipantID
 	Label       string // what recordings call the participant; the node itself makes no use of it
 	Publish     []Publish
+	Data        bool // wants data channels, if the node has them: the first offer has a section for them
 }
 
 // Publish asks for a new publication.
@@ -82,6 +84,7 @@ const (
 	EventQuality                        // Qualities: what has become better or worse for Participant
 	EventDemand                         // Track, Layers: how many layers of Participant's publication, from the lowest, are of use to anybody
 	EventRecording                      // Recording: the conference is recorded from now on, or no more; Participant is empty
+	EventData                           // Data: a data channel of Participant was closed by the server
 )
 
 // Event is something that happened in a conference. Events of one conference come in order.
@@ -97,7 +100,11 @@ type Event struct {
 	Layers      int           // at least 1
 	Qualities   []Quality
 	Recording   *Recording
+	Data        *DataClosed
 }
+
+// DataClosed says that the server has closed a data channel, or all of them.
+type DataClosed = data.Closed
 
 // Quality says how well a track arrives: one of the participant's own at the node, one of somebody else's at the participant. A track
 // of which nothing was said is good.
@@ -205,6 +212,7 @@ type Section struct {
 	CNAME      string   // SendOnly
 	StreamID   string   // SendOnly: the MediaStream that the section belongs to
 	Rejected   bool     // the section is not in use (port 0)
+	Data       int      // not 0: the section is for data channels (RFC 8841), which take messages of so many bytes; it has no Kind
 }
 
 // Codec is one payload type of a section.
@@ -242,4 +250,6 @@ type AnswerSection struct {
 	RIDs       []string // that the client will send, in its order
 	SSRCs      []uint32 // of media, in the order of the answer, retransmission streams left out
 	RTXSSRC    uint32   // retransmission stream of the first of SSRCs by a=ssrc-group:FID; 0: none
+	Data       bool     // the section is for data channels …
+	Largest    int      // … whose messages may have so many bytes; 0: any
 }

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/sotto-edge/sotto/sfu/data"
 	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/record"
 	"github.com/sotto-edge/sotto/sfu/speaker"
@@ -66,6 +67,8 @@ type conference struct {
 
 	cast
 
+	data *data.Room
+
 	recording  *record.Recording // nil: nobody records
 	recordedBy string            // who began the last one
 
@@ -76,7 +79,7 @@ type conference struct {
 func newConference(n *Node, id string) *conference {
 	return &conference{
 		node: n, id: id, endpoints: make(map[ParticipantID]*endpoint), publications: make(map[TrackID]*publication),
-		speakers: make(map[uint64]*endpoint), cast: newCast(n),
+		speakers: make(map[uint64]*endpoint), cast: newCast(n), data: n.data.Room(id),
 	}
 }
 
@@ -107,6 +110,9 @@ func (c *conference) shards(f func(s *shard, es []*endpoint, now int64) error) e
 func (c *conference) freeze() {
 	c.away = true
 	c.stopRecording(record.Moved)
+	for _, e := range c.endpoints {
+		e.closeData()
+	}
 	_ = c.shards(func(_ *shard, es []*endpoint, _ int64) error { // only a shard that has ended fails, and that one sends nothing
 		for _, e := range es {
 			e.sess.Freeze()

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sotto-edge/sotto/internal/rtp"
+	"github.com/sotto-edge/sotto/sfu/data"
 	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
@@ -257,6 +258,8 @@ type endpoint struct {
 	told     map[TrackID]Grade // what the participant was told last of tracks that are not good
 	restored bool              // another node has told things that are not known here
 
+	data *data.Member // nil: it has not asked for data, or another node has brought it here
+
 	answers     bool // the client has offered; there are no offers of ours
 	number      int
 	outstanding bool
@@ -274,6 +277,7 @@ type section struct {
 	kind   Kind
 	source Source       // receiving
 	pub    *publication // receiving; nil: inactive
+	data   bool         // for data channels; it has no kind
 	agreed bool         // the client has answered it
 	later  bool         // receiving: pub came after the outstanding offer, whose answer does not speak of it
 
@@ -297,10 +301,21 @@ func (e *endpoint) begin(opts JoinOptions) error {
 		}
 	}
 	legs := append(e.newSlots(Audio, slotPool), e.newSlots(Video, slotPool)...)
-	return e.open(token(10), func(int64) error {
+	err := e.open(token(10), func(int64) error {
 		legs.open(e)
 		return nil
 	})
+	if err != nil || !opts.Data || e.conf.node.cfg.NoData {
+		return err
+	}
+	if err = e.openData(); err != nil {
+		e.shard.post(func(now int64) {
+			e.peer.Close(now)
+			e.sess.Close()
+		})
+		e.conf.node.displace(e)
+	}
+	return err
 }
 
 // open makes the endpoint's session on a shard, and calls f there for what belongs to it. It leaves nothing when that fails.
@@ -334,6 +349,7 @@ func (e *endpoint) close() {
 		return
 	}
 	e.closed = true
+	e.closeData()
 	e.conf.remove(e)
 	e.own = nil
 	for _, s := range e.sections {
@@ -378,7 +394,7 @@ func (e *endpoint) publish(p Publish) (TrackID, error) {
 		simulcast: p.Simulcast && kind == Video && p.Source == Camera,
 	}
 	for _, s := range e.sections { // a section that once carried the same is taken up again
-		if !s.slot && s.pub == nil && s.source == p.Source {
+		if !s.slot && !s.data && s.pub == nil && s.source == p.Source {
 			pub.section = s
 			s.pub, s.agreed, s.later = pub, false, e.outstanding
 		}

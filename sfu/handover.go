@@ -360,6 +360,9 @@ func (s *Standby) Activate(ctx context.Context) (map[ParticipantID]*Endpoint, er
 		}
 		return nil
 	})
+	for _, e := range c.endpoints {
+		e.loseData()
+	}
 	for e, err := range blind {
 		s.node.log.Warn("client has not checked this node yet", "conference", c.id, "participant", e.id, "error", err)
 	}
@@ -516,10 +519,10 @@ func (c *conference) restoreSections(es *endpointState, tracks map[*publication]
 	homes := make([]*section, len(e.own))
 	var pairs [Video + 1]int
 	for _, x := range es.Sections {
-		if x.Kind != Audio && x.Kind != Video {
+		if x.Kind != Audio && x.Kind != Video && (x.Kind != 0 || x.Slot || x.Own >= 0) {
 			return ErrState
 		}
-		sec := &section{mid: x.MID, kind: x.Kind, source: x.Source, agreed: x.Agreed, later: x.Later, slot: x.Slot}
+		sec := &section{mid: x.MID, kind: x.Kind, data: x.Kind == 0, source: x.Source, agreed: x.Agreed, later: x.Later, slot: x.Slot}
 		if x.Slot {
 			sec.pair = pairs[x.Kind]
 			pairs[x.Kind]++

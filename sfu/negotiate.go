@@ -42,6 +42,10 @@ func (e *endpoint) offer() {
 
 func (s *section) describe(e *endpoint) Section {
 	d := Section{MID: s.mid, Kind: s.kind, Source: s.source}
+	if s.data {
+		d.Data, d.Rejected = e.conf.node.data.MessageBytes(), e.data == nil
+		return d
+	}
 	d.Codecs, d.Extensions = audioCodecs, audioExtensions
 	if s.kind == Video {
 		d.Codecs, d.Extensions = videoCodecs, videoExtensions
@@ -89,6 +93,12 @@ func (e *endpoint) answer(number int, a Answer) error {
 	var tracks []forward.TrackConfig
 	for i, sec := range e.sections[:e.offered] {
 		as := &a.Sections[i]
+		if sec.data {
+			if as.Data && !as.Rejected && e.data != nil {
+				e.data.SetTakes(as.Largest)
+			}
+			continue
+		}
 		if sec.slot {
 			slots[sec] = codecMaps(as, videoCodecs, audioCodecs)
 			continue

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/sotto-edge/sotto/internal/udp"
+	"github.com/sotto-edge/sotto/sfu/data"
 	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/record"
 	"github.com/sotto-edge/sotto/sfu/transport"
@@ -85,6 +86,9 @@ type Config struct {
 	// Loudest is how many participants are heard at a time by one who wants to hear more, Videos how many pictures are sent to one
 	// (0: 3 and 24).
 	Loudest, Videos int
+	// NoData refuses data channels to everybody; Data bounds them.
+	NoData bool
+	Data   data.Config
 	// Steering brings datagrams to their shard; nil stands for the program on the sockets.
 	Steering Steering
 	// MaxSessions bounds the endpoints of the node (0: 4096), MaxEndpoints those of one conference (0: 500).
@@ -143,6 +147,7 @@ type Node struct {
 	epoch       time.Time   // zero of the packet clock, which all shards share
 
 	places  directory
+	data    *data.Hub
 	mail    mailbox[Event]
 	notices mailbox[notice]
 
@@ -172,6 +177,7 @@ func NewNode(cfg Config, log *slog.Logger) (*Node, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{cfg: cfg, log: log, epoch: time.Now(), conferences: make(map[string]*conference), closing: make(chan struct{})}
+	n.data = data.NewHub(cfg.Data, n.dataClosed)
 	n.places.init()
 	n.mail.init()
 	n.notices.init()
@@ -305,6 +311,7 @@ func (n *Node) Close() error {
 			_ = s.dtls.Close()
 		}
 		close(n.closing)
+		n.data.Close()    // its members have gone with their endpoints
 		n.steerers.Wait() // it uses a socket
 		n.assessor.Wait() // and this the shards
 		for _, s := range n.shards {
@@ -316,6 +323,11 @@ func (n *Node) Close() error {
 		n.helpers.Wait()
 	})
 	return nil
+}
+
+// dataClosed says that a data channel was closed.
+func (n *Node) dataClosed(conference string, c data.Closed) {
+	n.mail.put(Event{Conference: conference, Participant: ParticipantID(c.Member), Type: EventData, Data: &c})
 }
 
 // shut lets no conference begin any more and returns those that there are.

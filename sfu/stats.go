@@ -5,6 +5,7 @@ import (
 	"reflect"
 
 	"github.com/sotto-edge/sotto/internal/udp"
+	"github.com/sotto-edge/sotto/sfu/data"
 	"github.com/sotto-edge/sotto/sfu/forward"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
@@ -15,6 +16,7 @@ type Stats struct {
 	Forward                forward.Counters
 	Transport              transport.Counters
 	Socket                 udp.Stats
+	Data                   data.Stats
 	BuffersInUse           int
 	Placement              Placement
 	Steered                int // addresses whose datagrams the kernel brings to their shard
@@ -36,7 +38,7 @@ type ShardStats struct {
 
 // Stats returns the figures of now.
 func (n *Node) Stats(ctx context.Context) (Stats, error) {
-	var st Stats
+	st := Stats{Data: n.data.Stats()}
 	for _, s := range n.shards {
 		sock := s.sock.Stats()
 		x := ShardStats{DatagramsIn: sock.ReceivedDatagrams, DatagramsOut: sock.SentDatagrams}

@@ -44,6 +44,8 @@ func (s *Service) Event(e sfu.Event) {
 		sess.tell(&wire.Demand{Track: string(e.Track), Layers: e.Layers})
 	case sfu.EventQuality:
 		sess.tell(describeQuality(e.Qualities))
+	case sfu.EventData:
+		sess.dataClosed(e.Data)
 	case sfu.EventState:
 		sess.tell(&wire.Media{State: wire.MediaState(e.State.String())})
 		if e.State == sfu.StateFailed && sess.direct { // it has no way to restart that would need no consent
@@ -91,7 +93,7 @@ func (r *room) speaks(participant string) {
 func describeOffer(o *sfu.Offer) *wire.Offer {
 	e := &wire.Offer{Number: o.Number, SDP: sdp.WriteOffer(*o), Sections: make([]wire.OfferSection, 0, len(o.Sections))}
 	for _, s := range o.Sections {
-		section := wire.OfferSection{MID: s.MID}
+		section := wire.OfferSection{MID: s.MID, Data: s.Data != 0 && !s.Rejected}
 		if s.Direction == sfu.RecvOnly && !s.Rejected {
 			section.Source, section.Track = wire.Source(s.Source), string(s.Track)
 		}

@@ -79,6 +79,10 @@ func (n nodeEndpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) e
 	return fromNode(n.e.SetMuted(ctx, t, muted))
 }
 
+func (n nodeEndpoint) MuteData(ctx context.Context, muted bool) error {
+	return fromNode(n.e.MuteData(ctx, muted))
+}
+
 func (n nodeEndpoint) Answer(ctx context.Context, number int, a sfu.Answer) error {
 	return fromNode(n.e.Answer(ctx, number, a))
 }

@@ -445,6 +445,12 @@ func (sess *Session) moderate(ctx context.Context, r *wire.Moderate) (wire.Reply
 		target.end(ending{reason: wire.LeftRemoved, final: &wire.Removed{Reason: wire.RemovedByHost}, code: wire.CloseRemoved, text: "removed"})
 		return &wire.ModerateOK{}, nil
 	}
+	if r.Action == wire.ActionMuteData || r.Action == wire.ActionUnmuteData {
+		if refusal := target.muteData(ctx, r.Action == wire.ActionMuteData); refusal != nil {
+			return nil, refusal
+		}
+		return &wire.ModerateOK{}, nil
+	}
 	sess.room.mu.Lock()
 	var tracks []string
 	for _, t := range target.tracks {

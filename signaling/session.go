@@ -41,6 +41,7 @@ type Session struct {
 	chatLimiter *rate.Limiter
 	turn        chan struct{} // holds one element while a request is executed, whatever connection it came by
 	muting      chan struct{} // the same for changes of mute, which hosts make too
+	mayHaveData bool
 	gone        chan struct{} // closed when nothing of the session is left
 
 	// Guarded by the room's lock.
@@ -52,6 +53,7 @@ type Session struct {
 	expiry   *time.Timer
 	absence  int // counts the times that the connection was lost, and that it came back
 	tracks   []*wire.Track
+	data     wire.DataState // "": none
 	events   eventLog
 	replies  replyCache
 	offer    *sfu.Offer // the newest; once answered, its number alone
@@ -93,6 +95,10 @@ func (s *Service) join(ctx context.Context, l *Link, reqID int64, r *wire.Join) 
 	if err = s.cfg.Policy.Join(ctx, p); err != nil {
 		return s.public(err, "decide who may join")
 	}
+	data, err := s.mayHaveData(ctx, p)
+	if err != nil {
+		return s.public(err, "decide who may have data channels")
+	}
 	ice, err := s.cfg.ICE.For(ctx, p)
 	if err != nil {
 		return s.public(err, "find ICE servers")
@@ -111,13 +117,18 @@ func (s *Service) join(ctx context.Context, l *Link, reqID int64, r *wire.Join) 
 		limiter:     rate.NewLimiter(rate.Limit(s.cfg.RequestsPerSecond), s.cfg.RequestBurst),
 		chatLimiter: rate.NewLimiter(chatPerSecond, chatBurst),
 		turn:        make(chan struct{}, 1), muting: make(chan struct{}, 1), gone: make(chan struct{}),
-		events: eventLog{events: 2 * s.cfg.QueuedEvents},
+		events: eventLog{events: 2 * s.cfg.QueuedEvents}, mayHaveData: data,
 	}
 	if refusal := sess.reserve(); refusal != nil {
 		s.exit(room)
 		return refusal
 	}
-	endpoint, err := s.cfg.Media.Join(ctx, room.id, sfu.JoinOptions{Participant: sess.participant, Label: name, Publish: publish})
+	if r.Data && sess.mayHaveData {
+		sess.data = wire.DataOpen
+	}
+	endpoint, err := s.cfg.Media.Join(ctx, room.id, sfu.JoinOptions{
+		Participant: sess.participant, Label: name, Publish: publish, Data: sess.data != "",
+	})
 	if err != nil {
 		sess.end(ending{})
 		return s.public(err, "join the conference")
@@ -179,6 +190,9 @@ func (sess *Session) sit(l *Link, reqID int64, endpoint Endpoint, publish []sfu.
 		Room: r.id, Limits: sess.svc.cfg.limits(), ICEServers: ice,
 		ResumeWindowMs: int(sess.svc.cfg.ResumeWindow / time.Millisecond), HeartbeatMs: int(sess.svc.cfg.Heartbeat / time.Millisecond),
 		Recording: r.recording, CanRecord: sess.svc.cfg.Recorder != nil,
+	}
+	if !sess.mayHaveData {
+		ok.Limits.DataBytes = 0
 	}
 	for _, p := range publish {
 		sess.addTrack(newTrack(ids[p.Source], p))
@@ -366,7 +380,7 @@ func (sess *Session) describe() wire.Participant {
 	p := wire.Participant{
 		ID: string(sess.participant), Name: sess.name, Role: sess.principal.Role, Connected: sess.link != nil || sess.direct,
 		Broadcast: sess.broadcast != nil,
-		Tracks:    make([]wire.Track, 0, len(sess.tracks)),
+		Tracks:    make([]wire.Track, 0, len(sess.tracks)), Data: sess.data,
 	}
 	for _, t := range sess.tracks {
 		p.Tracks = append(p.Tracks, *t)

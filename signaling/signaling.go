@@ -39,6 +39,7 @@ type Endpoint interface {
 	SetViews(ctx context.Context, v []sfu.View) error
 	SetVideos(ctx context.Context, n int) error
 	SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error
+	MuteData(ctx context.Context, muted bool) error
 	Answer(ctx context.Context, number int, a sfu.Answer) error
 	Restart(ctx context.Context) error
 	RestartOffered(ctx context.Context, p sfu.ICEParams) (sfu.ICEParams, error)
@@ -92,6 +93,8 @@ type Policy interface {
 	Moderate(ctx context.Context, p Principal) error
 	// Record says whether the meeting may be recorded.
 	Record(ctx context.Context, p Principal) error
+	// Data says whether the participant may have data channels. One who may not has none, and is told so by the limits.
+	Data(ctx context.Context, p Principal) error
 }
 
 // Directory knows which rooms there are. Rooms is the first implementation.
@@ -123,6 +126,7 @@ type Config struct {
 	JoinTimeout  time.Duration // how long a connection may take to join or resume [15 s]
 	Heartbeat    time.Duration // how often a front door checks its connections [10 s]
 
+	DataBytes         int // of one message on a data channel; 0: Media has no data channels
 	Participants      int // in one room [100]
 	Viewers           int // of one room, without a seat [500]
 	RequestsPerSecond int // sustained, of one session [50]
@@ -179,7 +183,7 @@ func (c *Config) limits() wire.Limits {
 	return wire.Limits{
 		FrameBytes: wire.MaxFrameBytes, ChatBytes: wire.MaxChatBytes, NameChars: wire.MaxNameChars,
 		RequestsPerSecond: c.RequestsPerSecond, RequestBurst: c.RequestBurst, QueuedEvents: c.QueuedEvents,
-		Participants: c.Participants, Publications: wire.MaxPublications,
+		Participants: c.Participants, Publications: wire.MaxPublications, DataBytes: c.DataBytes,
 	}
 }
 

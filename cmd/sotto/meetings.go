@@ -70,6 +70,9 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, log *slog.
 	m.rooms = signaling.NewRooms(id.NewRooms(seed.Derive("rooms").Key()), m.store)
 	media := &signaling.NodeMedia{}
 	signals := signaling.Config{Media: media, Auth: m.tokens, Streams: m.tokens, Directory: m.rooms, Participants: cfg.Media.MaxParticipants, Viewers: cfg.Media.MaxViewers}
+	if cfg.Media.Data {
+		signals.DataBytes = sfu.DataBytes
+	}
 	if cfg.Recording.Enabled {
 		if m.recorder, err = record.New(record.Config{
 			Directory: recordingsDir(dir, cfg.Recording.Directory), MaxBytes: int64(cfg.Recording.MaxBytes),
@@ -101,6 +104,7 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, log *slog.
 		MaxEndpoints:  cfg.Media.MaxParticipants + cfg.Media.MaxViewers,
 		Loudest:       cfg.Media.Loudest,
 		Videos:        cfg.Media.Videos,
+		NoData:        !cfg.Media.Data,
 		Shards:        cfg.Media.Shards,
 		ReceiveBuffer: cfg.Media.ReceiveBuffer, SendBuffer: cfg.Media.SendBuffer,
 	}, log); err != nil {

@@ -54,6 +54,7 @@ type Media struct {
 	MaxViewers      int      `toml:"max_viewers" doc:"Most viewers of one meeting's broadcast (WHEP), who have no seat in it. They count as sessions."`
 	Loudest         int      `toml:"loudest" doc:"How many people are heard at a time by somebody in a meeting with more open microphones: those who speak. Whoever is pinned is heard besides."`
 	Videos          int      `toml:"videos" doc:"Most pictures sent to one participant at a time: pinned ones, screens, who spoke last, who came first. More than 24 are hard work for browsers."`
+	Data            bool     `toml:"data" doc:"Whether clients that ask for them get data channels: application data to the others in the meeting, hop by hop, over the media port. It costs nothing until one asks; Sotto's own page never does."`
 	Shards          int      `toml:"shards" doc:"Threads that forward media, each with a socket of its own on the port. 0: one for each core."`
 	ReceiveBuffer   int      `toml:"receive_buffer" doc:"Bytes of UDP receive buffer to ask of the kernel; doctor says when it grants less."`
 	SendBuffer      int      `toml:"send_buffer" doc:"Bytes of UDP send buffer to ask of the kernel."`
@@ -98,6 +99,7 @@ func Default() Config {
 				MaxViewers:      500,
 				Loudest:         3,
 				Videos:          24,
+				Data:            true,
 				ReceiveBuffer:   4 << 20,
 				SendBuffer:      4 << 20,
 			},

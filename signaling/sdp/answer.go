@@ -93,6 +93,7 @@ type section struct {
 	repairing  map[uint32]bool
 	directions int
 	bundleOnly bool
+	sized      bool              // it says how large messages may be
 	limits     map[string]uint64 // by rid
 }
 
@@ -157,7 +158,12 @@ func (p *parser) media(value string) error {
 	}
 	s := &section{line: p.line, kind: f[0], formats: f[3:]}
 	s.Rejected = port == 0
-	if !s.Rejected || p.offer {
+	if f[0] == "application" && !p.offer {
+		s.Data = true
+		if !s.Rejected && (f[2] != "UDP/DTLS/SCTP" || f[3] != "webrtc-datachannel") {
+			return p.errorf("%.30q, want UDP/DTLS/SCTP webrtc-datachannel", f[2]+" "+f[3])
+		}
+	} else if !s.Rejected || p.offer {
 		if f[0] != "audio" && f[0] != "video" {
 			return p.errorf("a section of kind %.20q, only audio and video are spoken", f[0])
 		}
@@ -293,6 +299,16 @@ func (p *parser) attribute(s *section, name, value string) error {
 		return p.ssrc(s, value)
 	case "ssrc-group":
 		return p.ssrcGroup(s, value)
+	case "max-message-size":
+		if !s.Data {
+			return nil
+		}
+		n, err := strconv.ParseUint(value, 10, 63)
+		if err != nil {
+			return p.errorf("max-message-size %.20q", value)
+		}
+		s.Largest = int(min(n, 1<<30))
+		s.sized = true
 	case "bundle-only":
 		if !p.offer {
 			return p.errorf("bundle-only in an answer")

@@ -295,6 +295,8 @@ func FuzzParseAnswer(f *testing.F) {
 	f.Add(minimal)
 	f.Add("")
 	f.Add("v=0\nm=video 0 x 1\na=mid:0")
+	f.Add(dataAnswer)
+	f.Add(dataAnswer + "a=max-message-size:262144\r\n")
 	for _, name := range []string{"answer-chromium-156.sdp", "answer-firefox-153.sdp", "offer.sdp"} {
 		f.Add(read(f, name))
 	}
@@ -319,7 +321,10 @@ func FuzzParseAnswer(f *testing.F) {
 			if s.Rejected {
 				continue
 			}
-			if len(s.Codecs) == 0 || len(s.RIDs) > maxRIDs || len(s.SSRCs) > maxSSRCs || a.ICE.Ufrag == "" || a.Fingerprint.Value == "" {
+			if s.Largest < 0 || s.Largest > 1<<30 {
+				t.Fatalf("messages of %d bytes", s.Largest)
+			}
+			if len(s.Codecs) == 0 != s.Data || len(s.RIDs) > maxRIDs || len(s.SSRCs) > maxSSRCs || a.ICE.Ufrag == "" || a.Fingerprint.Value == "" {
 				t.Fatalf("section %+v of %+v", s, a)
 			}
 		}

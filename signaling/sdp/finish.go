@@ -21,7 +21,7 @@ func (p *parser) finish() (sfu.Answer, error) {
 	}
 	for _, s := range p.sections {
 		if s.Rejected {
-			a.Sections = append(a.Sections, sfu.AnswerSection{MID: s.MID, Rejected: true})
+			a.Sections = append(a.Sections, sfu.AnswerSection{MID: s.MID, Rejected: true, Data: s.Data})
 		} else {
 			a.Sections = append(a.Sections, s.AnswerSection)
 		}
@@ -133,7 +133,16 @@ func (t *transport) merge(next transport, line int) error {
 	return nil
 }
 
+// defaultMessage is what a client takes that does not say (RFC 8841 §6.1).
+const defaultMessage = 64 << 10
+
 func (s *section) finish() error {
+	if s.Data {
+		if !s.sized {
+			s.Largest = defaultMessage
+		}
+		return nil
+	}
 	if !s.rtcpMux {
 		return &Error{s.line, fmt.Sprintf("section %.20q without rtcp-mux", s.MID)}
 	}

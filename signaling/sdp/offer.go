@@ -84,6 +84,10 @@ func sessionID(fingerprint string) uint64 {
 }
 
 func (w *writer) section(o *sfu.Offer, s *sfu.Section, tagged bool) {
+	if s.Data != 0 {
+		w.data(o, s, tagged)
+		return
+	}
 	var formats []string
 	for _, c := range s.Codecs {
 		formats = append(formats, itoa(c.PayloadType))
@@ -127,6 +131,27 @@ func (w *writer) section(o *sfu.Offer, s *sfu.Section, tagged bool) {
 		w.stream(s)
 	}
 	if tagged {
+		w.candidates(o.ICE.Candidates)
+	}
+}
+
+// data writes a section for data channels (RFC 8841 §5).
+func (w *writer) data(o *sfu.Offer, s *sfu.Section, tagged bool) {
+	port := "9"
+	if s.Rejected {
+		port = "0"
+	}
+	w.line("m=application ", port, " UDP/DTLS/SCTP webrtc-datachannel")
+	w.line("c=IN IP4 0.0.0.0")
+	w.line("a=mid:", s.MID)
+	if !s.Rejected {
+		w.line("a=ice-ufrag:", o.ICE.Ufrag)
+		w.line("a=ice-pwd:", o.ICE.Pwd)
+		w.line("a=setup:", w.setup)
+	}
+	w.line("a=sctp-port:5000")
+	w.line("a=max-message-size:", strconv.Itoa(s.Data))
+	if tagged && !s.Rejected {
 		w.candidates(o.ICE.Candidates)
 	}
 }

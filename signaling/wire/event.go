@@ -17,6 +17,8 @@ type OfferSection struct {
 	Source Source `json:"source,omitempty"`
 	// Set when the client is to send here: its own track. Left out in slots, where the server sends, and in sections out of use.
 	Track string `json:"track,omitempty"`
+	// Set in the section for data channels.
+	Data bool `json:"data,omitempty"`
 }
 
 // Slots says what plays in each of the sections where the server sends: all of them, every time.
@@ -55,6 +57,16 @@ type TrackQuality struct {
 	// Track id.
 	Track string `json:"track"`
 	Grade Grade  `json:"grade"`
+}
+
+// DataClosed says that the server has closed, or not opened, one of the client's data channels, or lost all of them.
+type DataClosed struct {
+	// The channel's label; "" with the reason moved, which is about all of them.
+	Label string `json:"label"`
+	// Participant id of the sender of what came in it, the client itself for a channel that it has opened; "" with the reason moved.
+	// When a receiver was slow, the sender of the messages is told too, and this is then the receiver.
+	From   string     `json:"from"`
+	Reason DataReason `json:"reason"`
 }
 
 // Media says how the media transport of the client itself fares, as the server sees it.
@@ -171,6 +183,8 @@ type Participant struct {
 	Connected bool `json:"connected"`
 	// Nobody's: the seat stands for the viewers of the broadcast, and is there as long as there are some.
 	Broadcast bool `json:"broadcast,omitempty"`
+	// Whether the participant has data channels; left out if not.
+	Data DataState `json:"data,omitempty"`
 }
 
 // Track is one publication.
@@ -242,6 +256,35 @@ func (Grade) Values() []string {
 	return []string{string(GradeGood), string(GradeFair), string(GradePoor)}
 }
 
+// DataState says what becomes of what a participant sends on data channels.
+type DataState string
+
+// The states of data.
+const (
+	DataOpen  DataState = "open"
+	DataMuted DataState = "muted" // by a host: nothing of it is passed on
+)
+
+// Values returns the known states.
+func (DataState) Values() []string { return []string{string(DataOpen), string(DataMuted)} }
+
+// DataReason says why the server has closed a data channel.
+type DataReason string
+
+// The reasons to close a data channel.
+const (
+	DataSlow     DataReason = "slow"      // what came in it was not taken in time
+	DataTooMany  DataReason = "too-many"  // the client has opened as many as it may
+	DataRefused  DataReason = "refused"   // its label or protocol is too long, or no text
+	DataTooLarge DataReason = "too-large" // a message in it was larger than it may be
+	DataMoved    DataReason = "moved"     // another server has the meeting now; join again for new channels
+)
+
+// Values returns the known reasons.
+func (DataReason) Values() []string {
+	return []string{string(DataSlow), string(DataTooMany), string(DataRefused), string(DataTooLarge), string(DataMoved)}
+}
+
 // LeftReason says why somebody is gone.
 type LeftReason string
 
@@ -301,6 +344,9 @@ func (*Demand) Kind() string { return "demand" }
 func (*Quality) Kind() string { return "quality" }
 
 // Kind implements Event.
+func (*DataClosed) Kind() string { return "dataClosed" }
+
+// Kind implements Event.
 func (*Media) Kind() string { return "media" }
 
 // Kind implements Event.
@@ -343,6 +389,7 @@ func (*Offer) event()        {}
 func (*Slots) event()        {}
 func (*Demand) event()       {}
 func (*Quality) event()      {}
+func (*DataClosed) event()   {}
 func (*Media) event()        {}
 func (*Joined) event()       {}
 func (*Left) event()         {}

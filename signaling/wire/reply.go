@@ -120,6 +120,8 @@ type Limits struct {
 	Participants int `json:"participants"`
 	// Tracks of one participant.
 	Publications int `json:"publications"`
+	// Of one message on a data channel; 0: the client may have none.
+	DataBytes int `json:"dataBytes"`
 }
 
 // ICEServer is an RTCIceServer of WebRTC.

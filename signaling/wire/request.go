@@ -10,6 +10,8 @@ type Join struct {
 	Name string `json:"name" limit:"64 characters"`
 	// What is published at once, so that the first offer has room for it. The sections of the first offer are in this order.
 	Publish []Publication `json:"publish,omitempty" limit:"8 items"`
+	// Wants data channels: the first offer has a section for them, if the server has any and lets the participant (docs/data.md).
+	Data bool `json:"data,omitempty"`
 	// Software of the client, such as "web/1"; goes to the server's log only.
 	Client string `json:"client,omitempty" limit:"64 characters"`
 }
@@ -99,7 +101,8 @@ type Mute struct {
 	Muted bool `json:"muted"`
 }
 
-// Moderate is for hosts: it mutes another participant's track, until its owner unmutes it, or removes a participant.
+// Moderate is for hosts: it mutes another participant's track, until its owner unmutes it, lets nothing more of a participant's data
+// through, or removes a participant.
 type Moderate struct {
 	Action Action `json:"action"`
 	// Whom it is about.
@@ -153,12 +156,16 @@ type Action string
 
 // The actions of a host.
 const (
-	ActionMute   Action = "mute"
-	ActionRemove Action = "remove"
+	ActionMute       Action = "mute"
+	ActionRemove     Action = "remove"
+	ActionMuteData   Action = "mute-data"
+	ActionUnmuteData Action = "unmute-data"
 )
 
 // Values returns the known actions.
-func (Action) Values() []string { return []string{string(ActionMute), string(ActionRemove)} }
+func (Action) Values() []string {
+	return []string{string(ActionMute), string(ActionRemove), string(ActionMuteData), string(ActionUnmuteData)}
+}
 
 // Kind implements Request.
 func (*Join) Kind() string { return "join" }

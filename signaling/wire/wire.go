@@ -81,7 +81,7 @@ func Replies() []Reply {
 // Events returns one empty value of each event type.
 func Events() []Event {
 	return []Event{
-		&Offer{}, &Slots{}, &Demand{}, &Quality{}, &Media{}, &Joined{}, &Left{}, &Updated{}, &TrackAdded{}, &TrackRemoved{}, &TrackMuted{},
+		&Offer{}, &Slots{}, &Demand{}, &Quality{}, &DataClosed{}, &Media{}, &Joined{}, &Left{}, &Updated{}, &TrackAdded{}, &TrackRemoved{}, &TrackMuted{},
 		&TrackLive{}, &Speaker{}, &Recording{}, &ChatLine{}, &Removed{}, &Closing{},
 	}
 }

@@ -302,6 +302,7 @@ func TestDocumentation(t *testing.T) {
 	for _, values := range [][]string{
 		wire.Code("").Values(), wire.Source("").Values(), wire.Action("").Values(), wire.Role("").Values(), wire.Kind("").Values(),
 		wire.MediaState("").Values(), wire.Grade("").Values(), wire.LeftReason("").Values(), wire.RemovedReason("").Values(), wire.RecordingEnd("").Values(),
+		wire.DataState("").Values(), wire.DataReason("").Values(),
 	} {
 		for _, v := range values {
 			if !strings.Contains(string(page), "`"+v+"`") {

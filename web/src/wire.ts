@@ -51,6 +51,11 @@ export interface JoinRequest {
    * order. At most 8 items.
    */
   publish?: Publication[];
+  /**
+   * Wants data channels: the first offer has a section for them, if the server has any and lets the participant
+   * (docs/data.md).
+   */
+  data?: boolean;
   /** Software of the client, such as "web/1"; goes to the server's log only. At most 64 characters. */
   client?: string;
 }
@@ -166,8 +171,8 @@ export interface MuteRequest {
 }
 
 /**
- * ModerateRequest is for hosts: it mutes another participant's track, until its owner unmutes it, or removes a
- * participant.
+ * ModerateRequest is for hosts: it mutes another participant's track, until its owner unmutes it, lets nothing more of
+ * a participant's data through, or removes a participant.
  */
 export interface ModerateRequest {
   type: "moderate";
@@ -181,7 +186,9 @@ export interface ModerateRequest {
 /** Action says what a host does. */
 export type Action =
   | "mute"
-  | "remove";
+  | "remove"
+  | "mute-data"
+  | "unmute-data";
 
 /**
  * RecordStartRequest is for hosts: the server records the meeting from now on, and tells everybody by the event
@@ -268,6 +275,8 @@ export interface Participant {
   connected: boolean;
   /** Nobody's: the seat stands for the viewers of the broadcast, and is there as long as there are some. */
   broadcast?: boolean;
+  /** Whether the participant has data channels; left out if not. */
+  data?: DataState;
 }
 
 /** Limits are what this server allows a session. */
@@ -288,6 +297,8 @@ export interface Limits {
   participants: number;
   /** Tracks of one participant. */
   publications: number;
+  /** Of one message on a data channel; 0: the client may have none. */
+  dataBytes: number;
 }
 
 /** ICEServer is an RTCIceServer of WebRTC. */
@@ -329,6 +340,11 @@ export interface Track {
   /** Whether a packet of it has arrived at the server. */
   live: boolean;
 }
+
+/** DataState says what becomes of what a participant sends on data channels. */
+export type DataState =
+  | "open"
+  | "muted";
 
 /** RecordingEnd says why a recording has ended. */
 export type RecordingEnd =
@@ -489,6 +505,8 @@ export interface OfferSection {
    * of use.
    */
   track?: string;
+  /** Set in the section for data channels. */
+  data?: boolean;
 }
 
 /** SlotsEvent says what plays in each of the sections where the server sends: all of them, every time. */
@@ -541,6 +559,30 @@ export type Grade =
   | "good"
   | "fair"
   | "poor";
+
+/**
+ * DataClosedEvent says that the server has closed, or not opened, one of the client's data channels, or lost all of
+ * them.
+ */
+export interface DataClosedEvent {
+  type: "dataClosed";
+  /** The channel's label; "" with the reason moved, which is about all of them. */
+  label: string;
+  /**
+   * Participant id of the sender of what came in it, the client itself for a channel that it has opened; "" with the
+   * reason moved. When a receiver was slow, the sender of the messages is told too, and this is then the receiver.
+   */
+  from: string;
+  reason: DataReason;
+}
+
+/** DataReason says why the server has closed a data channel. */
+export type DataReason =
+  | "slow"
+  | "too-many"
+  | "refused"
+  | "too-large"
+  | "moved";
 
 /** MediaEvent says how the media transport of the client itself fares, as the server sees it. */
 export interface MediaEvent {
@@ -768,6 +810,7 @@ export type ServerEvent =
   | SlotsEvent
   | DemandEvent
   | QualityEvent
+  | DataClosedEvent
   | MediaEvent
   | JoinedEvent
   | LeftEvent

@@ -17,8 +17,8 @@
 // It does not check cookies: a ClientHello reaches it only from an address that has
 // passed ICE, which proves more than a HelloVerifyRequest (RFC 6347 §4.2.1). It keeps
 // nothing of an association but what the close needs; there is no resumption, no second
-// handshake and no application data. A user of application data keeps its dtls.Conn
-// instead of parking it.
+// handshake. Application data (RFC 6347 §4.1) goes through the connection that Data returns,
+// for those who have asked for it; to all others it is nothing.
 package handshake
 
 import (
@@ -100,6 +100,7 @@ type Pool struct {
 	associations map[transport.SessionID]*association // with a handshake under way
 	ending       int                                  // associations that are in no table any more, but run
 	parked       map[transport.SessionID]*parked
+	data         map[transport.SessionID]*dataConn // nil: nobody has asked for it
 }
 
 // NewPool makes a pool. Close it.
@@ -202,7 +203,11 @@ func (p *Pool) Deliver(id transport.SessionID, datagram []byte) {
 		return
 	}
 	if k := p.parked[id]; k != nil {
-		p.act(id, k, p.receive(k, datagram))
+		if k.data == nil {
+			p.act(id, k, p.receive(k, datagram, nil))
+		} else if !k.data.deliver(datagram) {
+			p.dropped.Add(1)
+		}
 		return
 	}
 	p.dropped.Add(1)
@@ -222,6 +227,7 @@ func (p *Pool) End(id transport.SessionID) {
 		delete(p.parked, id)
 		p.leave(id, k)
 	}
+	p.cut(id)
 }
 
 // Close ends all associations, each with a close_notify, and waits for their
@@ -237,6 +243,9 @@ func (p *Pool) Close() error {
 	for id, k := range p.parked {
 		delete(p.parked, id)
 		p.leave(id, k)
+	}
+	for id := range p.data {
+		p.cut(id)
 	}
 	return nil
 }
@@ -295,14 +304,20 @@ func (p *Pool) park(a *association, k *parked) {
 		return
 	}
 	p.parked[a.id] = k
+	var app func([]byte)
+	if c := p.data[a.id]; c != nil {
+		k.enliven()
+		c.attach(k)
+		k.data, app = c, c.early
+	}
 	last, queued := a.conn.unheard()
 	// The Finished in it, if it is that, has been answered.
-	if p.receive(k, last) == closed {
+	if p.receive(k, last, app) == closed {
 		p.act(a.id, k, closed)
 		return
 	}
 	for _, d := range queued {
-		v := p.receive(k, d)
+		v := p.receive(k, d, app)
 		p.act(a.id, k, v)
 		if v == closed {
 			return
@@ -311,8 +326,8 @@ func (p *Pool) park(a *association, k *parked) {
 }
 
 // receive is k.receive, counted.
-func (p *Pool) receive(k *parked, datagram []byte) verdict {
-	v, refused := k.receive(datagram)
+func (p *Pool) receive(k *parked, datagram []byte, app func([]byte)) verdict {
+	v, refused := k.receive(datagram, app)
 	p.rejected.Add(uint64(refused))
 	return v
 }
@@ -330,6 +345,7 @@ func (p *Pool) act(id transport.SessionID, k *parked, v verdict) {
 	case closed:
 		delete(p.parked, id)
 		p.leave(id, k) // RFC 5246 §7.2.1
+		p.cut(id)
 		p.cfg.Post(func(m *transport.Mux, now int64) {
 			if p.vacant(id) {
 				m.HandshakeClosed(id, now)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"sync"
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/dtls/v3/pkg/crypto/prf"
@@ -27,6 +28,7 @@ const (
 
 	typeAlert     = 21
 	typeHandshake = 22
+	typeData      = 23
 
 	finished    = 20 // RFC 5246 §7.4
 	closeNotify = 0  // RFC 5246 §7.2
@@ -45,6 +47,8 @@ const (
 type parked struct {
 	redact.Guard
 	*recordKeys
+	data *dataConn // nil: nobody wants its application data; guarded by the Pool's lock
+	live *live     // nil: the Pool's lock guards what follows, and the keys
 
 	next   uint64 // sequence number of the next record sent
 	top    uint64 // highest one received
@@ -58,6 +62,22 @@ type recordKeys struct {
 	keyLen              uint8
 	readKey, writeKey   [32]byte
 	readSalt, writeSalt [saltLen]byte
+}
+
+// live is what an association with application data has besides: a lock of its own, and ciphers for more than a few records, which are
+// larger than all else.
+type live struct {
+	mu             sync.Mutex
+	opener, sealer cipher.AEAD
+}
+
+// hold takes the lock that the keys need beside the Pool's, if any, and returns what gives it back.
+func (p *parked) hold() func() {
+	if p.live == nil {
+		return func() {}
+	}
+	p.live.mu.Lock()
+	return p.live.mu.Unlock
 }
 
 // verdict says what a datagram asks for.
@@ -126,9 +146,17 @@ func park(conn *dtls.Conn, flight []byte) (*parked, error) {
 }
 
 // receive looks at the records of one datagram, which it leaves as it is, and counts
-// those that are not what they claim to be, or not new.
-func (p *parked) receive(datagram []byte) (v verdict, refused int) {
+// those that are not what they claim to be, or not new. Application data goes to app,
+// unless that is nil.
+func (p *parked) receive(datagram []byte, app func([]byte)) (v verdict, refused int) {
+	defer p.hold()()
+	if p.keyLen == 0 {
+		return nothing, 0 // wiped
+	}
 	var open cipher.AEAD
+	if p.live != nil {
+		open = p.live.opener
+	}
 	for b := datagram; len(b) > 0; {
 		if len(b) < headerLen || len(b)-headerLen < int(binary.BigEndian.Uint16(b[11:])) {
 			return v, refused + 1
@@ -158,6 +186,8 @@ func (p *parked) receive(datagram []byte) (v verdict, refused int) {
 			return closed, refused
 		case len(plain) > 0 && record[0] == typeHandshake && plain[0] == finished:
 			v = again
+		case record[0] == typeData && app != nil:
+			app(plain)
 		}
 	}
 	return v, refused
@@ -188,20 +218,45 @@ func (p *parked) mark(sequence uint64) {
 }
 
 // farewell makes a close_notify.
-func (p *parked) farewell() []byte {
-	const plainLen = 2
-	b := make([]byte, headerLen+explicitLen, headerLen+explicitLen+plainLen+tagLen)
-	b[0], b[1], b[2] = typeAlert, 0xfe, 0xfd
+func (p *parked) farewell() []byte { return p.record(typeAlert, []byte{warning, closeNotify}) }
+
+// record seals a record; nil after wipe.
+func (p *parked) record(kind byte, plain []byte) []byte {
+	defer p.hold()()
+	if p.keyLen == 0 {
+		return nil
+	}
+	b := make([]byte, headerLen+explicitLen, headerLen+explicitLen+len(plain)+tagLen)
+	b[0], b[1], b[2] = kind, 0xfe, 0xfd
 	binary.BigEndian.PutUint64(b[3:], sealedEpoch<<48|p.next)
 	p.next++
 	copy(b[headerLen:], b[3:headerLen-2]) // unique as the sequence number is (RFC 9325 §7.2.1)
-	aad := additional(b, plainLen)
-	binary.BigEndian.PutUint16(b[11:], explicitLen+plainLen+tagLen)
-	return newAEAD(p.writeKey[:p.keyLen]).Seal(b, nonce(&p.writeSalt, b[headerLen:]), []byte{warning, closeNotify}, aad)
+	aad := additional(b, len(plain))
+	binary.BigEndian.PutUint16(b[11:], uint16(explicitLen+len(plain)+tagLen))
+	var seal cipher.AEAD
+	if p.live != nil {
+		seal = p.live.sealer
+	} else {
+		seal = newAEAD(p.writeKey[:p.keyLen])
+	}
+	return seal.Seal(b, nonce(&p.writeSalt, b[headerLen:]), plain, aad)
+}
+
+// enliven makes p ready for application data. The caller holds the Pool's lock.
+func (p *parked) enliven() {
+	if p.live == nil {
+		p.live = &live{opener: newAEAD(p.readKey[:p.keyLen]), sealer: newAEAD(p.writeKey[:p.keyLen])}
+	}
 }
 
 // wipe ends the use of the keys.
-func (p *parked) wipe() { *p.recordKeys = recordKeys{} }
+func (p *parked) wipe() {
+	defer p.hold()()
+	*p.recordKeys = recordKeys{}
+	if p.live != nil {
+		p.live.opener, p.live.sealer = nil, nil
+	}
+}
 
 // newAEAD makes a cipher for one datagram: it is larger than all else that is parked.
 func newAEAD(key []byte) cipher.AEAD {

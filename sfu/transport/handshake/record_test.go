@@ -61,7 +61,7 @@ func TestVerdicts(t *testing.T) {
 			{"last flight, then close_notify", append(client.seal(typeHandshake, fin), client.farewell()...), closed, 0},
 		} {
 			before := slices.Clone(tc.datagram)
-			v, refused := server.receive(tc.datagram)
+			v, refused := server.receive(tc.datagram, nil)
 			if v != tc.want || refused != tc.refused {
 				t.Errorf("%s: %v and %d refused, want %v and %d", tc.name, v, refused, tc.want, tc.refused)
 			}
@@ -71,7 +71,7 @@ func TestVerdicts(t *testing.T) {
 			if tc.want == nothing {
 				continue
 			}
-			if v, refused := server.receive(tc.datagram); v != nothing || refused == 0 {
+			if v, refused := server.receive(tc.datagram, nil); v != nothing || refused == 0 {
 				t.Errorf("%s, a copy: %v and %d refused", tc.name, v, refused)
 			}
 		}
@@ -88,7 +88,7 @@ func TestReplayWindow(t *testing.T) {
 	}
 	forged := slices.Clone(records[199])
 	forged[len(forged)-1]++
-	server.receive(forged)
+	server.receive(forged, nil)
 	for _, step := range []struct {
 		record int
 		want   verdict
@@ -111,7 +111,7 @@ func TestReplayWindow(t *testing.T) {
 		{199, nothing},
 		{198, nothing},
 	} {
-		if v, _ := server.receive(records[step.record]); v != step.want {
+		if v, _ := server.receive(records[step.record], nil); v != step.want {
 			t.Errorf("record %d: %v, want %v", step.record, v, step.want)
 		}
 	}
@@ -153,7 +153,7 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, datagram []byte) {
 		server, _ := ends(16)
 		server.readKey[0]++ // so that no seed is authentic
-		v, _ := server.receive(datagram)
+		v, _ := server.receive(datagram, nil)
 		if v != nothing || server.seen != 0 || server.top != 0 || server.next != 0 {
 			t.Errorf("verdict %v, window %d %x", v, server.top, server.seen)
 		}
@@ -167,7 +167,7 @@ func BenchmarkForgedRecord(b *testing.B) {
 	record[len(record)-1]++
 	b.ReportAllocs()
 	for b.Loop() {
-		if v, _ := server.receive(record); v != nothing {
+		if v, _ := server.receive(record, nil); v != nothing {
 			b.Fatal(v)
 		}
 	}

@@ -399,6 +399,11 @@ func (e *Endpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) erro
 	return nil
 }
 
+// MuteData notes that the endpoint's data was muted.
+func (e *Endpoint) MuteData(ctx context.Context, muted bool) error {
+	return e.call(ctx, "MuteData", muted)
+}
+
 // Answer takes an answer and makes the next offer if there is more to offer.
 func (e *Endpoint) Answer(ctx context.Context, number int, a sfu.Answer) error {
 	if err := e.call(ctx, "Answer", number); err != nil {

@@ -1,0 +1,60 @@
+package signaling
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/signaling/wire"
+)
+
+// mayHaveData says whether somebody may have data channels. That they may not is no reason not to let them in.
+func (s *Service) mayHaveData(ctx context.Context, p Principal) (bool, error) {
+	if s.cfg.DataBytes == 0 {
+		return false, nil
+	}
+	err := s.cfg.Policy.Data(ctx, p)
+	var refusal *wire.Error
+	if errors.As(err, &refusal) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// muteData lets nothing of what the session sends on data channels through, or everything again, until a host says otherwise.
+func (sess *Session) muteData(ctx context.Context, muted bool) *wire.Error {
+	select {
+	case sess.muting <- struct{}{}:
+		defer func() { <-sess.muting }()
+	case <-ctx.Done():
+		return sess.svc.public(ctx.Err(), "mute")
+	}
+	endpoint, refusal := sess.media()
+	if refusal != nil {
+		return refuse(wire.NotFound, "the participant is gone", "")
+	}
+	if err := endpoint.MuteData(ctx, muted); err != nil {
+		return sess.svc.public(err, "mute data")
+	}
+	state := wire.DataOpen
+	if muted {
+		state = wire.DataMuted
+	}
+	sess.room.mu.Lock()
+	defer sess.room.mu.Unlock()
+	if !sess.ended && sess.data != state {
+		sess.data = state
+		sess.room.report(nil, &wire.Updated{Participant: sess.describe()})
+	}
+	return nil
+}
+
+// dataClosed tells the client that the media side has closed a channel. The room's lock is held.
+func (sess *Session) dataClosed(c *sfu.DataClosed) {
+	e := &wire.DataClosed{Label: c.Label, From: c.From, Reason: wire.DataReason(c.Reason)}
+	sess.tell(e)
+	if e.Reason == wire.DataMoved && sess.data != "" {
+		sess.data = ""
+		sess.room.report(nil, &wire.Updated{Participant: sess.describe()})
+	}
+}
