@@ -122,6 +122,9 @@ const busy = 0.9
 // reached is the share of the load below which a run is of a smaller one than was asked for.
 const reached = 0.95
 
+// aimFar is how far below the share of a core that was aimed at a page says so.
+const aimFar = 0.1
+
 // page is the report.
 func (r *Result) page() report.Page {
 	what := r.load.String()
@@ -137,6 +140,9 @@ func (r *Result) page() report.Page {
 	}
 	if !r.load.idle && r.LoadReachedRatio < reached {
 		p.Lead += fmt.Sprintf(" The machine had other things to do: %s of the load was reached, and times are those of a machine without time.", percent(r.LoadReachedRatio))
+	}
+	if r.load.aim > 0 && r.ServerCPURatio < r.load.aim*(1-aimFar) {
+		p.Lead += fmt.Sprintf(" The server was to have %s of a core, and had %s.", tied(percent(r.load.aim)), tied(percent(r.ServerCPURatio)))
 	}
 	if r.load.apart {
 		p.Lead += " Publishers and receivers are processes of their own."

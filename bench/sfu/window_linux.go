@@ -131,6 +131,7 @@ func (r *run) aim(ctx context.Context) error {
 	if r.load.aim == 0 {
 		return nil
 	}
+	kept := r.load.bitrate // the last that the generator kept up with
 	for range aimTries {
 		from, err := proc.Of(r.server.PID())
 		if err != nil {
@@ -153,8 +154,11 @@ func (r *run) aim(ctx context.Context) error {
 		case off > 1-aimNear && off < 1+aimNear:
 			return nil
 		case reached < aimLeast && off > 1:
-			return nil // more cannot be had
+			r.load.bitrate = kept // more cannot be had: what is more than that only queues
+			r.rate.Store(int64(kept))
+			return r.pause(ctx, aimLook)
 		}
+		kept = r.load.bitrate
 		r.load.bitrate = int(float64(r.load.bitrate) * min(2, max(0.5, off)))
 		r.rate.Store(int64(r.load.bitrate))
 		if err := r.pause(ctx, aimLook/2); err != nil {
