@@ -19,6 +19,7 @@ import (
 
 	"github.com/sotto-edge/sotto/control/admin"
 	"github.com/sotto-edge/sotto/control/tlscert"
+	"github.com/sotto-edge/sotto/internal/token"
 )
 
 // ctlCommand is the admin API in a terminal; its verbs are the API's.
@@ -48,6 +49,9 @@ type ctlCommand struct {
 		Join   tokensJoin   `cmd:"" help:"Make a token that lets its holder into a room."`
 		Opener tokensOpener `cmd:"" help:"Make a token that lets its holder open meetings."`
 	} `cmd:"" help:"Tokens."`
+	Turn struct {
+		Credentials turnCredentials `cmd:"" help:"Make a time-limited user name and password for the relay of this machine."`
+	} `cmd:"" help:"The TURN relay."`
 	Whip struct {
 		Token whipToken `cmd:"" help:"Make a token to publish into a room over WHIP, or to watch it over WHEP."`
 	} `cmd:"" help:"Streams into and out of meetings."`
@@ -80,6 +84,10 @@ type (
 		Watch    bool          `help:"Watch over WHEP instead of publishing over WHIP."`
 		Name     string        `help:"Name of who publishes, whatever its holder says."`
 		Lifetime time.Duration `help:"How long it can be used." default:"24h"`
+	}
+	turnCredentials struct {
+		User     string        `help:"Whom the quota is counted for." default:"operator"`
+		Lifetime time.Duration `help:"How long an allocation can be made with it." default:"24h"`
 	}
 	inRoom struct {
 		Room string `arg:"" help:"Id of the room, as in its link."`
@@ -207,6 +215,31 @@ func (v whipToken) Run(c *ctlCommand, env environment) error {
 		fmt.Fprintf(w, "url\t%s\ntoken\t%s\n", out.URL, out.Token)
 		fmt.Fprintf(w, "until\t%s\n", out.ExpiresAt.Local().Format(time.DateTime))
 	})
+}
+
+// Run makes credentials for the relay. They are a computation from the node's own secret, so that it is not asked.
+func (v turnCredentials) Run(c *ctlCommand, env environment) error {
+	cfg, dir, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	seed, err := token.LoadSeed(seedFile(dir))
+	if err != nil {
+		return err
+	}
+	r := relayServers{cfg: cfg.TURN}
+	if err := r.prepare(seed); err != nil {
+		return err
+	}
+	issued, err := r.authority.Issue(v.User, time.Now().Add(v.Lifetime))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(env.out).Encode(map[string]any{"username": issued.Username, "credential": issued.Password, "expiresAt": issued.Expires.UTC()})
+	}
+	_, err = fmt.Fprintf(env.out, "user      %s\npassword  %s\nuntil     %s\n", issued.Username, issued.Password, issued.Expires.Local().Format(time.DateTime))
+	return err
 }
 
 func (c *ctlCommand) token(env environment, path string, body map[string]any) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sotto-edge/sotto/control/admin"
 	"github.com/sotto-edge/sotto/control/config"
+	"github.com/sotto-edge/sotto/control/tlscert"
 	"github.com/sotto-edge/sotto/internal/id"
 	"github.com/sotto-edge/sotto/internal/obs"
 	"github.com/sotto-edge/sotto/internal/store"
@@ -34,6 +35,7 @@ const comeBack = time.Second
 // meetings plugs media, signaling, the page and the admin interface together.
 type meetings struct {
 	node       *sfu.Node
+	relay      *relayServers
 	recorder   *record.Recorder // nil: meetings are not recorded
 	service    *signaling.Service
 	tidier     *tidier // between the two; nil until there is a service
@@ -46,7 +48,7 @@ type meetings struct {
 }
 
 // openMeetings opens the media port. Nothing is served before the handler is.
-func openMeetings(ctx context.Context, cfg config.Config, dir string, log *slog.Logger, metrics *obs.Metrics) (_ *meetings, err error) {
+func openMeetings(ctx context.Context, cfg config.Config, dir string, page *tlscert.Source, log *slog.Logger, metrics *obs.Metrics) (_ *meetings, err error) {
 	m := &meetings{}
 	defer func() {
 		if err != nil {
@@ -68,8 +70,12 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, log *slog.
 		return nil, err
 	}
 	m.rooms = signaling.NewRooms(id.NewRooms(seed.Derive("rooms").Key()), m.store)
+	m.relay = &relayServers{cfg: cfg.TURN, log: log}
+	if err := m.relay.prepare(seed); err != nil {
+		return nil, err
+	}
 	media := &signaling.NodeMedia{}
-	signals := signaling.Config{Media: media, Auth: m.tokens, Streams: m.tokens, Directory: m.rooms, Participants: cfg.Media.MaxParticipants, Viewers: cfg.Media.MaxViewers}
+	signals := signaling.Config{Media: media, Auth: m.tokens, Streams: m.tokens, ICE: m.relay, Directory: m.rooms, Participants: cfg.Media.MaxParticipants, Viewers: cfg.Media.MaxViewers}
 	if cfg.Media.Data {
 		signals.DataBytes = sfu.DataBytes
 	}
@@ -124,6 +130,11 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, log *slog.
 	mux.Handle("/", web.Handler())
 	m.handler = mux
 
+	if cfg.TURN.Enabled {
+		if err := m.relay.open(cfg, page, m.node, metrics); err != nil {
+			return nil, err
+		}
+	}
 	obs.Expose(metrics, "sotto_signaling", "rooms and sessions", func() (signaling.Stats, error) { return m.service.Stats(), nil })
 	obs.Expose(metrics, "sotto_store", "database", func() (store.Stats, error) { return m.store.Stats(), nil })
 	obs.Expose(metrics, "sotto_sfu", "media node", func() (sfu.Stats, error) {
@@ -186,6 +197,9 @@ func (m *meetings) close() error {
 	var errs []error
 	if m.service != nil {
 		errs = append(errs, m.service.Close())
+	}
+	if m.relay != nil {
+		errs = append(errs, m.relay.close())
 	}
 	if m.node != nil {
 		errs = append(errs, m.node.Close())

@@ -116,7 +116,7 @@ func (a *appliance) open(ctx context.Context) error {
 		return err
 	}
 	metrics := obs.NewMetrics(version)
-	if a.meetings, err = openMeetings(ctx, a.cfg, a.dir, a.log, metrics); err != nil {
+	if a.meetings, err = openMeetings(ctx, a.cfg, a.dir, a.page, a.log, metrics); err != nil {
 		return err
 	}
 	a.ownerToken = a.meetings.ownerToken

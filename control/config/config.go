@@ -28,7 +28,28 @@ type Static struct {
 	Server    Server    `toml:"server" doc:"The web page, signaling and the admin interface."`
 	Media     Media     `toml:"media" doc:"Audio and video. All media of all meetings goes through one UDP port."`
 	Store     Store     `toml:"store" doc:"The database of what must not be lost."`
+	TURN      TURN      `toml:"turn" doc:"A relay for clients that nothing else reaches (RFC 8656)."`
 	Recording Recording `toml:"recording" doc:"Meetings written to disk when a host asks for it. Everybody in the meeting sees that it happens."`
+}
+
+// TURN is the relay for clients that nothing else reaches. It is off until somebody turns it on: it opens ports of its own, and
+// relays to addresses elsewhere.
+type TURN struct {
+	Enabled         bool     `toml:"enabled" doc:"Whether there is a TURN server. Participants of meetings get credentials for it when they join."`
+	Listen          string   `toml:"listen" doc:"Address of TURN over UDP and TCP. Without a host part: all addresses that the machine has at the start."`
+	TLSListen       string   `toml:"tls_listen" doc:"Address of TURN over DTLS and TLS, with the certificate of the page. Empty: none."`
+	Realm           string   `toml:"realm" doc:"Realm that users and passwords belong to."`
+	Users           []string `toml:"users" doc:"Users that are always let in, each as \"name:password\"."`
+	Secrets         []string `toml:"secrets" doc:"Secrets shared with whoever hands out time-limited credentials (coturn's static-auth-secret). All of them are believed."`
+	RelayAddresses  []string `toml:"relay_addresses" doc:"Addresses of this machine that are relayed from, one for each family. Empty: its first ones."`
+	FirstPort       int      `toml:"first_port" doc:"First UDP or TCP port to relay from."`
+	LastPort        int      `toml:"last_port" doc:"Last port to relay from."`
+	AllowPeers      []string `toml:"allow_peers" doc:"Networks such as \"10.1.0.0/16\" that are relayed to though they are private or this machine's."`
+	DenyPeers       []string `toml:"deny_peers" doc:"Networks that are not relayed to."`
+	Allocations     int      `toml:"allocations" doc:"Most allocations at one time."`
+	UserAllocations int      `toml:"user_allocations" doc:"Most allocations of one user at one time."`
+	UserBytes       int      `toml:"user_bytes_per_second" doc:"Most that one user may relay, in both directions together. 0: no limit."`
+	TotalBytes      int      `toml:"total_bytes_per_second" doc:"Most that all users may relay. 0: no limit."`
 }
 
 // Live is what SIGHUP changes in a running process.
@@ -102,6 +123,10 @@ func Default() Config {
 				Data:            true,
 				ReceiveBuffer:   4 << 20,
 				SendBuffer:      4 << 20,
+			},
+			TURN: TURN{
+				Listen: ":3478", TLSListen: ":5349", Realm: "sotto", Users: []string{}, Secrets: []string{}, RelayAddresses: []string{},
+				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20,
 			},
 			Recording: Recording{MaxBytes: 50 << 30},
 		},

@@ -54,6 +54,7 @@ func (c Config) validate() []Problem {
 	if d := c.Store.Database; d != "" && !strings.HasPrefix(d, "postgres://") && !strings.HasPrefix(d, "postgresql://") {
 		wrong("store.database", "want postgres://… or nothing") // it may hold a password: not repeated
 	}
+	c.TURN.validate(wrong)
 	if n := c.Recording.MaxBytes; n < 0 {
 		wrong("recording.max_bytes", "%d: want 0 or more", n)
 	}
@@ -72,6 +73,56 @@ func (c Config) validate() []Problem {
 	}
 	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Key, b.Key) })
 	return problems
+}
+
+// validate reports what is wrong with the relay. What users say of their passwords is not repeated.
+func (t TURN) validate(wrong func(key, format string, args ...any)) {
+	if err := checkListen(t.Listen); err != nil {
+		wrong("turn.listen", "%q: %v", t.Listen, err)
+	}
+	if t.TLSListen != "" {
+		if err := checkListen(t.TLSListen); err != nil {
+			wrong("turn.tls_listen", "%q: %v", t.TLSListen, err)
+		}
+	}
+	if t.Realm == "" || len(t.Realm) > 127 || strings.ContainsAny(t.Realm, "\"\\") {
+		wrong("turn.realm", "%q: want 1 to 127 bytes without quotes", t.Realm)
+	}
+	for i, u := range t.Users {
+		if name, password, ok := strings.Cut(u, ":"); !ok || name == "" || password == "" {
+			wrong("turn.users", "number %d: want name:password", i+1)
+		}
+	}
+	for i, s := range t.Secrets {
+		if len(s) < 16 {
+			wrong("turn.secrets", "number %d: want 16 characters or more", i+1)
+		}
+	}
+	for _, a := range t.RelayAddresses {
+		if addr, err := netip.ParseAddr(a); err != nil || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" {
+			wrong("turn.relay_addresses", "%q: want an address of this machine", a)
+		}
+	}
+	for key, all := range map[string][]string{"turn.allow_peers": t.AllowPeers, "turn.deny_peers": t.DenyPeers} {
+		for _, p := range all {
+			if _, err := netip.ParsePrefix(p); err != nil {
+				wrong(key, "%q: want a network such as 10.1.0.0/16", p)
+			}
+		}
+	}
+	if t.FirstPort < 1024 || t.LastPort > 65535 || t.FirstPort > t.LastPort {
+		wrong("turn.first_port", "%d to %d: want a range within 1024 to 65535", t.FirstPort, t.LastPort)
+	}
+	for key, n := range map[string]int{"turn.allocations": t.Allocations, "turn.user_allocations": t.UserAllocations} {
+		if n <= 0 {
+			wrong(key, "%d: want more than 0", n)
+		}
+	}
+	for key, n := range map[string]int{"turn.user_bytes_per_second": t.UserBytes, "turn.total_bytes_per_second": t.TotalBytes} {
+		if n < 0 {
+			wrong(key, "%d: want 0 or more", n)
+		}
+	}
 }
 
 func checkListen(s string) error {

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pion/dtls/v3"
+
+	"github.com/sotto-edge/sotto/control/config"
+	"github.com/sotto-edge/sotto/control/tlscert"
+	"github.com/sotto-edge/sotto/internal/obs"
+	"github.com/sotto-edge/sotto/internal/token"
+	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/signaling"
+	"github.com/sotto-edge/sotto/signaling/wire"
+	"github.com/sotto-edge/sotto/turn"
+	"github.com/sotto-edge/sotto/turn/auth"
+	"github.com/sotto-edge/sotto/turn/policy"
+)
+
+// relayLife is how long a participant may take to use the relay; what is in use goes on.
+const relayLife = 12 * time.Hour
+
+// relayServers is the TURN server of the appliance and what clients are told of it.
+type relayServers struct {
+	cfg       config.TURN
+	log       *slog.Logger
+	authority *auth.Authority
+	server    *turn.Server // nil: there is none
+	urls      []string
+}
+
+// prepare makes the credentials. The node's own secret comes first: it signs what participants get.
+func (r *relayServers) prepare(seed token.Seed) error {
+	key := seed.Derive("turn").Key()
+	cfg := auth.Config{
+		Realm: r.cfg.Realm, Secrets: []auth.Secret{auth.NewSecret(hex.EncodeToString(key[:]))},
+		Tokens: token.NewSigner(seed.Derive("tokens")), Audiences: []token.Audience{token.Join},
+	}
+	for _, s := range r.cfg.Secrets {
+		cfg.Secrets = append(cfg.Secrets, auth.NewSecret(s))
+	}
+	for _, u := range r.cfg.Users {
+		name, password, _ := strings.Cut(u, ":")
+		cfg.Users = append(cfg.Users, auth.User{Name: name, Password: auth.NewSecret(password)})
+	}
+	var err error
+	r.authority, err = auth.New(cfg)
+	return err
+}
+
+// open starts the server.
+func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.Node, metrics *obs.Metrics) (err error) {
+	own, err := machineAddresses()
+	if err != nil {
+		return err
+	}
+	tc := turn.Config{
+		Auth: r.authority, Peers: policy.NewPeers(networks(r.cfg.AllowPeers), networks(r.cfg.DenyPeers)),
+		FirstPort: uint16(r.cfg.FirstPort), LastPort: uint16(r.cfg.LastPort), Log: r.log.With("for", "turn"),
+		Limits: turn.Limits{
+			Allocations: r.cfg.Allocations, UserAllocations: r.cfg.UserAllocations,
+			UserBytes: float64(r.cfg.UserBytes), RealmBytes: float64(r.cfg.TotalBytes),
+		},
+	}
+	var media []netip.AddrPort
+	for _, c := range node.Candidates() {
+		media = append(media, c.Addr)
+	}
+	tc.Peers.Know(own, media)
+	choose(&tc.Relay4, &tc.Relay6, addresses(r.cfg.RelayAddresses), own)
+	choose(&tc.Public4, &tc.Public6, addresses(cfg.Media.PublicAddresses), nil)
+	if err := r.listen(&tc, own, page); err != nil {
+		for _, s := range tc.Sockets {
+			_ = s.Close()
+		}
+		for _, l := range tc.Listeners {
+			_ = l.Close()
+		}
+		return fmt.Errorf("turn.listen: %w", err)
+	}
+	plain, secure := tc.Sockets[0].LocalAddr().Port(), uint16(0)
+	if last := tc.Listeners[len(tc.Listeners)-1]; last.Transport != turn.TCP {
+		secure = last.Addr().(*net.UDPAddr).AddrPort().Port()
+	}
+	if r.server, err = turn.New(tc); err != nil {
+		return err
+	}
+	r.urls = uris(cfg, tc, plain, secure)
+	obs.Expose(metrics, "sotto_turn", "TURN relay", func() (turn.Stats, error) { return r.server.Stats(), nil })
+	metrics.GaugeFunc("sotto_turn_engine", "Constant 1, labelled with what relays bound channels.", func() float64 { return 1 },
+		obs.Label{Name: "engine", Value: r.server.Engine()})
+	r.log.Info("relaying", "urls", r.urls, "engine", r.server.Engine(), "from4", tc.Relay4, "from6", tc.Relay6)
+	return nil
+}
+
+// listen opens the ports. UDP and DTLS have a socket for each address, so that answers leave from where they were asked.
+func (r *relayServers) listen(tc *turn.Config, own []netip.Prefix, page *tlscert.Source) error {
+	at, err := listening(r.cfg.Listen, own)
+	if err != nil {
+		return err
+	}
+	for i := range at {
+		s, err := turn.Listen(at[i])
+		if err != nil {
+			return err
+		}
+		tc.Sockets = append(tc.Sockets, s)
+		if at[0].Port() == 0 { // any port, but one for all
+			for j := range at {
+				at[j] = netip.AddrPortFrom(at[j].Addr(), s.LocalAddr().Port())
+			}
+		}
+		l, err := net.Listen("tcp", s.LocalAddr().String())
+		if err != nil {
+			return err
+		}
+		tc.Listeners = append(tc.Listeners, turn.Listener{Listener: l, Transport: turn.TCP})
+	}
+	if r.cfg.TLSListen == "" {
+		return nil
+	}
+	if at, err = listening(r.cfg.TLSListen, own); err != nil {
+		return err
+	}
+	certificate := page.TLSConfig().GetCertificate
+	for i := range at {
+		l, err := net.Listen("tcp", at[i].String())
+		if err != nil {
+			return err
+		}
+		tc.Listeners = append(tc.Listeners, turn.Listener{Listener: tls.NewListener(l, page.TLSConfig()), Transport: turn.TLS})
+		if at[0].Port() == 0 {
+			for j := range at {
+				at[j] = netip.AddrPortFrom(at[j].Addr(), l.Addr().(*net.TCPAddr).AddrPort().Port())
+			}
+		}
+		d, err := dtls.ListenWithOptions("udp", net.UDPAddrFromAddrPort(at[i]), dtls.WithGetCertificate(
+			func(*dtls.ClientHelloInfo) (*tls.Certificate, error) { return certificate(nil) },
+		))
+		if err != nil {
+			return err
+		}
+		tc.Listeners = append(tc.Listeners, turn.Listener{Listener: d, Transport: turn.DTLS})
+	}
+	return nil
+}
+
+// listening returns the addresses behind one of the configuration, which may stand for all of the machine's.
+func listening(text string, own []netip.Prefix) ([]netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(text)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	if addr, err := netip.ParseAddr(host); err == nil && !addr.IsUnspecified() {
+		return []netip.AddrPort{netip.AddrPortFrom(addr, uint16(port))}, nil
+	}
+	var out []netip.AddrPort
+	for _, p := range own {
+		out = append(out, netip.AddrPortFrom(p.Addr(), uint16(port)))
+	}
+	if len(out) == 0 {
+		return nil, errors.New("this machine has no address")
+	}
+	return out, nil
+}
+
+// machineAddresses returns the addresses of this machine with their networks, without those that need a zone.
+func machineAddresses() ([]netip.Prefix, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("turn: the addresses of this machine: %w", err)
+	}
+	var out []netip.Prefix
+	for _, a := range all {
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		addr, _ := netip.AddrFromSlice(n.IP)
+		addr = addr.Unmap()
+		if ones, _ := n.Mask.Size(); addr.IsValid() && !addr.IsLinkLocalUnicast() {
+			out = append(out, netip.PrefixFrom(addr, ones))
+		}
+	}
+	return out, nil
+}
+
+// choose takes the first address of each family from those named, else from the machine's, loopback last.
+func choose(v4, v6 *netip.Addr, named []netip.Addr, own []netip.Prefix) {
+	take := func(a netip.Addr) {
+		at := v6
+		if a.Is4() {
+			at = v4
+		}
+		if !at.IsValid() {
+			*at = a
+		}
+	}
+	for _, a := range named {
+		take(a)
+	}
+	if len(named) > 0 {
+		return
+	}
+	for _, loopback := range []bool{false, true} {
+		for _, p := range own {
+			if p.Addr().IsLoopback() == loopback {
+				take(p.Addr())
+			}
+		}
+	}
+}
+
+// addresses and networks read what the configuration has checked.
+func addresses(all []string) (out []netip.Addr) {
+	for _, text := range all {
+		if a, err := netip.ParseAddr(text); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func networks(all []string) (out []netip.Prefix) {
+	for _, text := range all {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// uris is how clients reach the relay. Browsers do not take a certificate that nobody they know has signed, so TLS is told of only
+// with one of the operator's.
+func uris(cfg config.Config, tc turn.Config, plain, secure uint16) []string {
+	host := ""
+	if u, err := url.Parse(cfg.Server.URL); err == nil {
+		host = u.Hostname()
+	}
+	candidates := []netip.Addr{tc.Public4, tc.Public6}
+	if len(tc.Sockets) == 1 { // the one that is listened on
+		candidates = append(candidates, tc.Sockets[0].LocalAddr().Addr())
+	}
+	for _, a := range append(candidates, tc.Relay4, tc.Relay6) {
+		if host == "" && a.IsValid() {
+			host = a.String()
+		}
+	}
+	at := func(port uint16) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }
+	out := []string{"turn:" + at(plain) + "?transport=udp", "turn:" + at(plain) + "?transport=tcp"}
+	if secure != 0 && cfg.TLS.CertFile != "" {
+		out = append(out, "turns:"+at(secure)+"?transport=tcp")
+	}
+	return out
+}
+
+// For implements signaling.ICEServers.
+func (r *relayServers) For(_ context.Context, p signaling.Principal) ([]wire.ICEServer, error) {
+	if r.server == nil {
+		return nil, nil
+	}
+	user := p.ID
+	if user == "" {
+		user = "guest-" + p.Room
+	}
+	c, err := r.authority.Issue(user, time.Now().Add(relayLife))
+	if err != nil {
+		return nil, err
+	}
+	return []wire.ICEServer{{URLs: r.urls, Username: c.Username, Credential: c.Password}}, nil
+}
+
+func (r *relayServers) close() error {
+	if r.server == nil {
+		return nil
+	}
+	return r.server.Close()
+}
