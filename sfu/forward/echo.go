@@ -81,6 +81,18 @@ func (l *Leg) later(number, now int64) {
 	l.peer.router.timers.sooner(l.peer, max(o.pace.room(), now))
 }
 
+// forgetHeld gives up the repairs that wait for leg: it begins anew with a key frame, and of the pictures before none is missed.
+func (o *sender) forgetHeld(leg *Leg) {
+	kept := o.held[:0]
+	for _, e := range o.held {
+		if e.leg != leg {
+			kept = append(kept, e)
+		}
+	}
+	clear(o.held[len(kept):])
+	o.held = kept
+}
+
 // sendHeld sends the repairs that waited for room, as far as there is some now, and returns when there is more.
 func (p *Peer) sendHeld(now int64) int64 {
 	o, done := &p.out, 0

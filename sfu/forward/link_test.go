@@ -273,7 +273,7 @@ func TestRepairsGoBeforeWhatWaits(t *testing.T) {
 	k := newCall(t, 6e6, 150e3, 500e3, 1500e3)
 	k.run(6*sec, nil)
 	k.p.rate = 300e3
-	k.run(10*sec, func() bool { return k.router.Counters.Paced > 0 })
+	k.run(10*sec, func() bool { return k.rate < 300e3 }) // when a smaller one begins, what was missing of the larger is given up
 	held, gone, answered := k.router.Counters.RetransmitHeld, k.router.Counters.RetransmitMissed, 0
 	var waits []int64
 	for range 100 {
@@ -303,7 +303,7 @@ func TestRepairsGoBeforeWhatWaits(t *testing.T) {
 		waits = append(waits, (k.now-asked)/ms)
 	}
 	t.Logf("%d of %d that found no room were answered, after ms %v", answered, len(waits), waits)
-	if k.router.Counters.RetransmitHeld == held || len(waits) < 50 || answered < len(waits) {
+	if k.router.Counters.RetransmitHeld == held || len(waits) < 20 || answered < len(waits) {
 		t.Fatalf("%d of %d answered", answered, len(waits))
 	}
 	if longest := slices.Max(waits); longest > 100 {

@@ -94,6 +94,7 @@ func (p *Peer) transmitted(ssrc uint32, number int64, size int, probe bwe.ProbeI
 func (p *Peer) hold(x queued, now int64) {
 	if x.verdict == layer.Begin {
 		p.router.Counters.PacerDropped += uint64(p.out.pace.drop(x.leg, now))
+		p.out.forgetHeld(x.leg)
 	}
 	if p.out.pace.put(x, now) {
 		p.router.Counters.Paced++
