@@ -21,6 +21,9 @@ const (
 	// openingRate is what may leave all the same while it settles: without something sent nothing becomes known.
 	startRate   = 600_000
 	openingRate = 2_000_000
+
+	// leastRate is what every link is taken to carry: to leave out what costs so little helps nobody.
+	leastRate = 150_000
 )
 
 // sender is what is known of the link to one peer, and what is done about it. A peer that says nothing of its link is sent at once
@@ -288,7 +291,7 @@ func (p *Peer) adapt(now int64) {
 		o.leg.fresh = false
 		c := r.choice[i]
 		if lowest := r.offers[o.from].Rate; c < 0 && r.streams[i].Pixels > 0 &&
-			(!settled && a.Used < openingRate || shown == 0 && 4*lowest < 5*budget) {
+			(!settled && a.Used < openingRate || shown == 0 && 4*lowest < 5*budget || a.Used+lowest <= leastRate) {
 			c = 0
 			a.Used += min(lowest, openingRate/4) // it may not be known yet
 			shown++
