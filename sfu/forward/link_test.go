@@ -219,7 +219,7 @@ func followsLink(t *testing.T, k *call) {
 	if k.rate == 0 || k.rate > 300e3 {
 		t.Errorf("%d bit/s of picture on a link of 300 kbit/s", k.rate)
 	}
-	if k.p.longest > 1100*ms {
+	if k.p.longest > 500*ms {
 		t.Errorf("packets have waited %d ms", k.p.longest/ms)
 	}
 	if k.run(3*sec, nil); k.late > 200*ms {
@@ -259,6 +259,27 @@ func TestPictureGivesWayToSound(t *testing.T) {
 	}
 }
 
+// C2: on a link that has become narrow, with a queue of 300 ms, media waits until the queue is gone, and from then on stays below what
+// the link carries: nothing is lost for what is tried in between, and it is not taken for somebody else's queue.
+func TestBottleneck(t *testing.T) {
+	for _, rates := range [][]int{{150e3, 500e3, 1500e3}, {100e3, 350e3, 1200e3}, {130e3, 260e3, 1000e3}} {
+		k := newCall(t, 20e6, rates...)
+		k.p.queue = 300 * ms
+		k.run(6*sec, nil)
+		k.p.rate = 300e3
+		k.run(2*sec, nil)
+		k.p.longest, k.p.lost = 0, 0
+		k.run(13*sec, nil)
+		t.Logf("%v: %d kbit/s of picture, longest wait %d ms, %d lost, estimate %d kbit/s", rates, k.rate/1000, k.p.longest/ms, k.p.lost, k.c.peer.Estimate()/1000)
+		if k.rate < rates[0]*9/10 || k.rate > 300e3 {
+			t.Errorf("%d bit/s of picture", k.rate)
+		}
+		if k.p.longest > 150*ms || k.p.lost > 0 {
+			t.Errorf("packets wait up to %d ms, %d are lost", k.p.longest/ms, k.p.lost)
+		}
+	}
+}
+
 // A receiver that never reports is not held back.
 func TestNoReports(t *testing.T) {
 	k := newCall(t, 6e6, 150e3, 500e3, 1500e3)
@@ -268,7 +289,8 @@ func TestNoReports(t *testing.T) {
 	}
 }
 
-// What is asked for while packets wait for room goes before them: it is what the picture stands still for.
+// What is asked for while packets wait for room goes before them: it is what the picture stands still for. Only while a queue on the
+// path drains does it wait as everything does.
 func TestRepairsGoBeforeWhatWaits(t *testing.T) {
 	k := newCall(t, 6e6, 150e3, 500e3, 1500e3)
 	k.run(6*sec, nil)
@@ -303,10 +325,11 @@ func TestRepairsGoBeforeWhatWaits(t *testing.T) {
 		waits = append(waits, (k.now-asked)/ms)
 	}
 	t.Logf("%d of %d that found no room were answered, after ms %v", answered, len(waits), waits)
-	if k.router.Counters.RetransmitHeld == held || len(waits) < 20 || answered < len(waits) {
+	if k.router.Counters.RetransmitHeld == held || len(waits) < 20 || 20*answered < 19*len(waits) {
 		t.Fatalf("%d of %d answered", answered, len(waits))
 	}
-	if longest := slices.Max(waits); longest > 100 {
-		t.Errorf("one waited %d ms", longest)
+	slices.Sort(waits)
+	if most := waits[len(waits)*19/20]; most > 100 {
+		t.Errorf("nineteen of twenty waited up to %d ms", most)
 	}
 }

@@ -9,7 +9,8 @@ import (
 const (
 	pacerBurst   = 10 * millisecond  // what may leave at once, in time of the pacing rate …
 	pacerLeast   = 3000              // … and in bytes, at least
-	pacerPatient = 400 * millisecond // a packet that would wait longer is not worth sending
+	pacerPatient = 400 * millisecond // a packet that would wait longer is not worth sending,
+	pacerShut    = second            // unless the path is full and will be free again
 	pacerSlots   = 1024              // most packets that wait for one peer
 )
 
@@ -28,6 +29,7 @@ type queued struct {
 // pacer holds back what the peer's link cannot take yet. Nearly always nothing waits: what it lets pass at once is never copied.
 // Sound is not held back, but counted.
 type pacer struct {
+	shut   bool   // nothing may leave: a queue on the path is to drain
 	rate   uint64 // bit/s; 0: no limit is known
 	credit int64  // bytes that may leave now; below zero after sound, or a packet larger than what was left
 	at     int64  // when credit was reckoned
@@ -50,6 +52,9 @@ func (q *pacer) refill(now int64) {
 
 // open says whether a packet may leave at once.
 func (q *pacer) open(now int64) bool {
+	if q.shut {
+		return false
+	}
 	if q.rate == 0 {
 		return q.n == 0
 	}
@@ -60,7 +65,7 @@ func (q *pacer) open(now int64) bool {
 // affords says whether a packet sent again may leave. It goes before all that waits, see Peer.sendHeld.
 func (q *pacer) affords(now int64) bool {
 	q.refill(now)
-	return q.rate == 0 || q.credit > 0
+	return !q.shut && (q.rate == 0 || q.credit > 0)
 }
 
 // spend counts what has left.
@@ -72,7 +77,11 @@ func (q *pacer) spend(size int) {
 
 // put lets a packet wait. It is false when too many do, or for too long.
 func (q *pacer) put(x queued, now int64) bool {
-	if q.n > 0 && now-q.queue[q.head].at > pacerPatient {
+	patience := pacerPatient
+	if q.shut {
+		patience = pacerShut
+	}
+	if q.n > 0 && now-q.queue[q.head].at > patience {
 		return false
 	}
 	if q.n == len(q.queue) {
@@ -94,7 +103,7 @@ func (q *pacer) put(x queued, now int64) bool {
 
 // take returns the next packet that may leave; the caller releases its buffer.
 func (q *pacer) take(now int64) (queued, bool) {
-	if q.n == 0 {
+	if q.n == 0 || q.shut {
 		return queued{}, false
 	}
 	if q.refill(now); q.rate != 0 && q.credit <= 0 {
@@ -116,8 +125,11 @@ func (q *pacer) next() int64 {
 	return q.room()
 }
 
-// room returns when there is room for a packet.
+// room returns when there is room for a packet. While it is shut the next feedback tells.
 func (q *pacer) room() int64 {
+	if q.shut {
+		return math.MaxInt64
+	}
 	if q.rate == 0 || q.credit > 0 {
 		return q.at
 	}

@@ -32,6 +32,7 @@ type sender struct {
 	est     *bwe.Estimator // nil while the peer cannot report on what it gets
 	since   int64          // when the first packet left under it
 	heard   int64          // when the first report came; 0: there was none
+	told    int64          // when the last one came
 	pace    pacer
 	probes  uint8  // packets of the history that the last probes have used
 	adaptAt int64  // when layers may be shared out anew
@@ -129,7 +130,7 @@ func (p *Peer) onStreamFeedback(f rtcp.CCFB, now int64) {
 
 // reported acts on news of the link.
 func (p *Peer) reported(now int64) {
-	if p.out.heard == 0 {
+	if p.out.told = now; p.out.heard == 0 {
 		p.out.heard = now
 	}
 	if now >= p.out.adaptAt || p.out.est.Congested() {
@@ -148,7 +149,8 @@ func (p *Peer) pump(now int64) int64 {
 		return math.MaxInt64
 	}
 	next := o.est.Tick(now)
-	o.pace.rate = o.est.PacingRate()
+	// A peer that has not said anything for so long does not tell any more when the path is free.
+	o.pace.rate, o.pace.shut = o.est.PacingRate(), o.est.Congested() && now-o.told < settling
 	heldTo := p.sendHeld(now)
 	for {
 		x, ok := o.pace.take(now)

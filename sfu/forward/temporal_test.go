@@ -97,7 +97,9 @@ func TestTemporalLayers(t *testing.T) {
 		p := got[i]
 		k.rig.run(20 * ms)
 		k.c.report(&pionrtcp.TransportLayerNack{SenderSSRC: 1, MediaSSRC: 1001, Nacks: []pionrtcp.NackPair{{PacketID: p.SequenceNumber}}})
+		k.p.carry(k.now) // the receiver goes on to tell of arrivals
 		again := of(k.c.take(), 2001)
+		k.p.seen = 0
 		if len(p.payload) < 7 {
 			continue
 		}

@@ -113,8 +113,9 @@ for (const s of scenarios) {
       const verdict = s.judge(m)
       done.push({ seed, m, ...verdict })
       // Whatever the machine: the line was as bad as was asked, and the meeting went on.
-      assert.ok(m.lost.down.slice(1).some((n) => n > 0), 'nothing was lost')
+      // A bottleneck that is respected loses nothing: that it was there is seen by the pictures that it has no room for.
       if (!s.onlyForTheRecord) {
+        assert.ok(m.lost.down.slice(1).some((n) => n > 0), 'nothing was lost')
         assert.ok(m.heard(lead, lead + s.lasts) >= 0.5, 'the tone is gone')
         assert.ok(m.rate(lead, lead + s.lasts) > m.rate(0, lead) / 4, 'the picture stands still')
       }
