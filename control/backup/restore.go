@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -66,6 +67,9 @@ func decodeRow(line []byte) ([]any, error) {
 	var out []any
 	if err := d.Decode(&out); err != nil {
 		return nil, err
+	}
+	if _, err := d.Token(); out == nil || !errors.Is(err, io.EOF) {
+		return nil, errors.New("a row is one array")
 	}
 	for i, v := range out {
 		var err error

@@ -21,6 +21,8 @@ func FuzzDecodeRow(f *testing.F) {
 		}
 	}
 	f.Add([]byte(`[{"b":"=="},[],{"f":"x"},1.5,1e400]`))
+	f.Add([]byte(`null0`))
+	f.Add([]byte(`[1] [2]`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		values, err := decodeRow(line)
 		if err != nil {
