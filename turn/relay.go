@@ -61,54 +61,60 @@ func (r relays) open(bind netip.Addr, wanted int, listen func(netip.AddrPort) er
 	return errNoPort
 }
 
-// AllocatePacketConn implements pion's RelayAddressGenerator.
-func (r relays) AllocatePacketConn(c pion.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
+// relay opens a relayed address: what UDP and TCP ones have in common.
+func (r relays) relay(c pion.AllocateListenerConfig, tcp bool, listen func(netip.AddrPort) (io.Closer, net.Addr, error)) (*relayed, error) {
 	bind, tell, err := r.address(c.Network)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	u, ok := r.table.enter(c.UserID, r.cfg.Limits)
 	if !ok {
 		r.counters.quota.Add(1)
-		return nil, nil, errNoRoom
+		return nil, errNoRoom
 	}
-	var conn net.PacketConn
+	var under io.Closer
+	var at net.Addr
 	if err := r.open(bind, c.RequestedPort, func(a netip.AddrPort) (err error) {
-		conn, err = r.cfg.ListenPeers(a)
+		under, at, err = listen(a)
 		return err
 	}); err != nil {
 		r.table.leave(u)
+		return nil, err
+	}
+	local := addrPort(at)
+	out := &relayed{server: r.Server, user: u, under: under, tcp: tcp, local: local, told: netip.AddrPortFrom(tell, local.Port())}
+	r.remember(out)
+	return out, nil
+}
+
+// AllocatePacketConn implements pion's RelayAddressGenerator.
+func (r relays) AllocatePacketConn(c pion.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
+	var conn net.PacketConn
+	at, err := r.relay(c, false, func(a netip.AddrPort) (_ io.Closer, _ net.Addr, err error) {
+		if conn, err = r.cfg.ListenPeers(a); err != nil {
+			return nil, nil, err
+		}
+		return conn, conn.LocalAddr(), nil
+	})
+	if err != nil {
 		return nil, nil, err
 	}
-	local := addrPort(conn.LocalAddr())
-	p := &peers{PacketConn: conn, server: r.Server, relayed: relayed{user: u, under: conn, local: local, told: netip.AddrPortFrom(tell, local.Port())}}
-	r.remember(&p.relayed)
-	return p, net.UDPAddrFromAddrPort(p.told), nil
+	return &peers{PacketConn: conn, relayed: at}, net.UDPAddrFromAddrPort(at.told), nil
 }
 
 // AllocateListener implements pion's RelayAddressGenerator.
 func (r relays) AllocateListener(c pion.AllocateListenerConfig) (net.Listener, net.Addr, error) {
-	bind, tell, err := r.address(c.Network)
+	var l net.Listener
+	at, err := r.relay(c, true, func(a netip.AddrPort) (_ io.Closer, _ net.Addr, err error) {
+		if l, err = (&net.ListenConfig{Control: share}).Listen(context.Background(), "tcp", a.String()); err != nil {
+			return nil, nil, err
+		}
+		return l, l.Addr(), nil
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	u, ok := r.table.enter(c.UserID, r.cfg.Limits)
-	if !ok {
-		r.counters.quota.Add(1)
-		return nil, nil, errNoRoom
-	}
-	var l net.Listener
-	if err := r.open(bind, c.RequestedPort, func(a netip.AddrPort) (err error) {
-		l, err = (&net.ListenConfig{Control: share}).Listen(context.Background(), "tcp", a.String())
-		return err
-	}); err != nil {
-		r.table.leave(u)
-		return nil, nil, err
-	}
-	local := addrPort(l.Addr())
-	d := &doorway{Listener: l, server: r.Server, relayed: relayed{user: u, under: l, tcp: true, local: local, told: netip.AddrPortFrom(tell, local.Port())}}
-	r.remember(&d.relayed)
-	return d, net.TCPAddrFromAddrPort(d.told), nil
+	return &doorway{Listener: l, relayed: at}, net.TCPAddrFromAddrPort(at.told), nil
 }
 
 // dialLimit is how long a peer may take to accept (RFC 6062 §5.2 wants 30 s at least).
@@ -129,11 +135,12 @@ func (r relays) AllocateConn(c pion.AllocateConnConfig) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &throttled{Conn: conn, relayed: from, server: r.Server}, nil
+	return &throttled{Conn: conn, relayed: from}, nil
 }
 
 // relayed is what UDP and TCP allocations have in common.
 type relayed struct {
+	server      *Server
 	user        *user
 	under       io.Closer // the socket
 	tcp         bool
@@ -143,8 +150,9 @@ type relayed struct {
 }
 
 // close ends what hangs on the relayed address.
-func (r *relayed) close(s *Server) {
+func (r *relayed) close() {
 	r.once.Do(func() {
+		s := r.server
 		if a := r.alloc.Load(); a != nil {
 			a.end()
 			s.counters.deleted.Add(1)
@@ -156,17 +164,16 @@ func (r *relayed) close(s *Server) {
 }
 
 // shut closes the socket, too, which the library may hold no more.
-func (r *relayed) shut(s *Server) {
-	r.close(s)
+func (r *relayed) shut() {
+	r.close()
 	_ = r.under.Close()
 }
 
 // peers is the UDP socket of a relayed address. It lets through what permissions, policy and limits let.
 type peers struct {
 	net.PacketConn
-	relayed
-	server *Server
-	known  atomic.Pointer[netip.AddrPort] // the last peer that policy let through
+	*relayed
+	known atomic.Pointer[netip.AddrPort] // the last peer that policy let through
 }
 
 // WriteTo relays to a peer.
@@ -239,15 +246,14 @@ func (p *peers) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // Close ends the allocation. The library stops at the first allocation that does not close, so this one always does.
 func (p *peers) Close() error {
-	p.shut(p.server)
+	p.shut()
 	return nil
 }
 
 // doorway is the listener of a TCP allocation.
 type doorway struct {
 	net.Listener
-	relayed
-	server *Server
+	*relayed
 }
 
 // Accept waits for a permitted peer.
@@ -258,7 +264,7 @@ func (d *doorway) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if a := d.alloc.Load(); a != nil && a.allows(addrPort(c.RemoteAddr()).Addr()) {
-			return &throttled{Conn: c, relayed: &d.relayed, server: d.server}, nil
+			return &throttled{Conn: c, relayed: d.relayed}, nil
 		}
 		d.server.counters.refused.Add(1)
 		_ = c.Close()
@@ -267,7 +273,7 @@ func (d *doorway) Accept() (net.Conn, error) {
 
 // Close ends the allocation.
 func (d *doorway) Close() error {
-	d.shut(d.server)
+	d.shut()
 	return nil
 }
 
@@ -275,7 +281,6 @@ func (d *doorway) Close() error {
 type throttled struct {
 	net.Conn
 	relayed *relayed
-	server  *Server
 }
 
 // Read takes from the peer.
@@ -303,17 +308,17 @@ func (t *throttled) account(n int, up bool) {
 	}
 	if up {
 		a.up.add(n)
-		t.server.relayed.up.add(n)
+		t.relayed.server.relayed.up.add(n)
 	} else {
 		a.down.add(n)
-		t.server.relayed.down.add(n)
+		t.relayed.server.relayed.down.add(n)
 	}
 	now := time.Now()
-	for _, b := range []*policy.Bucket{a.user.bytes, t.server.bytes} {
+	for _, b := range []*policy.Bucket{a.user.bytes, t.relayed.server.bytes} {
 		if !b.Spend(float64(n), now) {
 			select {
 			case <-time.After(time.Duration(float64(n) / b.Rate() * float64(time.Second))):
-			case <-t.server.closing:
+			case <-t.relayed.server.closing:
 			}
 		}
 	}

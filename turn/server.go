@@ -292,7 +292,7 @@ func (s *Server) Close() error {
 			_ = st.Close()
 		}
 		for _, r := range left {
-			r.shut(s)
+			r.shut()
 		}
 		s.running.Wait()
 	})
