@@ -11,6 +11,7 @@ import (
 
 	"github.com/sotto-edge/sotto/bench/internal/terminal"
 	"github.com/sotto-edge/sotto/bench/sfu"
+	"github.com/sotto-edge/sotto/bench/turn"
 )
 
 // Terminal is where a bench writes to. The command line binds one for the Run methods.
@@ -20,7 +21,8 @@ type Terminal = terminal.Terminal
 type Commands struct {
 	Names Names `cmd:"" default:"withargs" hidden:"" help:"Print the names of the benches."`
 
-	SFU sfu.Command `cmd:"" name:"sfu" help:"Forward publishers' sound and pictures to many receivers: CPU per packet, loss, latency, memory, time to join."`
+	SFU  sfu.Command  `cmd:"" name:"sfu" help:"Forward publishers' sound and pictures to many receivers: CPU per packet, loss, latency, memory, time to join."`
+	TURN turn.Command `cmd:"" name:"turn" help:"Relay packets of TURN channels: CPU per packet, loss, latency, memory of an allocation, allocations per second."`
 }
 
 // Names prints the names of the benches, one a line.

@@ -16,7 +16,7 @@ apt_packages=(
   libbpf-dev          # their headers
   ffmpeg              # encodes for, and opens, recordings
   postgresql          # the other engine of the store; tests start servers of their own
-  coturn              # its client speaks to our server; its own server is not started
+  coturn              # its client speaks to our server; its server is what the bench is tried on, too
   simple-whip-client  # publishes over WHIP, on GStreamer
 )
 

@@ -1,12 +1,14 @@
 package child
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,10 +23,11 @@ type Server struct {
 	TLS   *tls.Config
 	Cert  string // file that TLS trusts
 	admin *tls.Config
+	dial  func(context.Context, string, string) (net.Conn, error)
 }
 
 // configuration puts everything on loopback, on ports that the system chooses. The media port is on all addresses, of which
-// 127.0.0.1 is offered first.
+// one is offered first.
 const configuration = `
 [server]
 listen = "127.0.0.1:0"
@@ -32,9 +35,9 @@ admin_listen = "127.0.0.1:0"
 
 [media]
 port = 0
-public_addresses = ["127.0.0.1"]
+public_addresses = ["%s"]
 max_participants = %d
-loudest = %[1]d # everybody is forwarded to everybody, as with peers that do not choose
+loudest = %[2]d # everybody is forwarded to everybody, as with peers that do not choose
 
 [log]
 level = "warn"
@@ -45,27 +48,43 @@ type Options struct {
 	Binary  string
 	People  int    // most in one room; 0: a hundred
 	Profile string // file for CPU profiles, which SIGUSR2 begins and ends; empty: none
+	Public  string // the address that clients are told; empty: 127.0.0.1
+	Config  string // more of the configuration: tables that are not in the bench's own
+	// Inside calls a function where the appliance is to run, in a namespace for instance; nil: here.
+	Inside func(func())
 }
 
 // Start runs `serve`, and returns when it serves.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	var data string
-	p, err := Run(func(dir string) (*exec.Cmd, error) {
-		data = filepath.Join(dir, "data")
-		file := filepath.Join(dir, "sotto.toml")
-		if err := os.WriteFile(file, fmt.Appendf(nil, configuration, max(100, o.People)), 0o600); err != nil {
-			return nil, err
+	s := &Server{dial: (&net.Dialer{}).DialContext}
+	if o.Inside == nil {
+		o.Inside = func(f func()) { f() }
+	} else {
+		s.dial = func(ctx context.Context, network, address string) (c net.Conn, err error) {
+			o.Inside(func() { c, err = (&net.Dialer{}).DialContext(ctx, network, address) })
+			return c, err
 		}
-		args := []string{"serve", "-config", file, "-data", data}
-		if o.Profile != "" {
-			args = append(args, "-cpu-profile", o.Profile)
-		}
-		return exec.Command(o.Binary, args...), nil
+	}
+	var err error
+	o.Inside(func() {
+		s.Process, err = Run(func(dir string) (*exec.Cmd, error) {
+			data = filepath.Join(dir, "data")
+			file := filepath.Join(dir, "sotto.toml")
+			if err := os.WriteFile(file, append(fmt.Appendf(nil, configuration, cmp.Or(o.Public, "127.0.0.1"), max(100, o.People)), o.Config...), 0o600); err != nil {
+				return nil, err
+			}
+			args := []string{"serve", "-config", file, "-data", data}
+			if o.Profile != "" {
+				args = append(args, "-cpu-profile", o.Profile)
+			}
+			return exec.Command(o.Binary, args...), nil
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Process: p}
+	p := s.Process
 	// By node.json the appliance tells the tools on its machine where it listens.
 	err = p.Await(ctx, func() (bool, error) {
 		var node struct {

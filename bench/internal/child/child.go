@@ -107,12 +107,18 @@ func (p *Process) Stop() error {
 		limit := time.AfterFunc(stopLimit, func() { _ = p.cmd.Process.Kill() })
 		defer limit.Stop()
 		<-p.gone
-		if p.err != nil {
+		if p.err != nil && !terminated(p.cmd.ProcessState) {
 			err = fmt.Errorf("bench: the server: %w: %s", p.err, p.output.String())
 		}
 		err = errors.Join(err, os.RemoveAll(p.Dir))
 	})
 	return err
+}
+
+// terminated says whether a process has ended by the signal that it was to end at, as those do that do not catch it.
+func terminated(s *os.ProcessState) bool {
+	status, ok := s.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM
 }
 
 // tail keeps the end of what is written to it.

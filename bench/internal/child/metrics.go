@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// Metrics reads the appliance's own figures, those without labels, by name.
+// Metrics reads the appliance's own figures, by name and labels as they are written.
 func (s *Server) Metrics(ctx context.Context) (map[string]float64, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Admin+"/metrics", nil)
 	if err != nil {
 		return nil, fmt.Errorf("bench: metrics: %w", err)
 	}
-	own := http.Client{Transport: &http.Transport{TLSClientConfig: s.admin, DisableKeepAlives: true}}
+	own := http.Client{Transport: &http.Transport{TLSClientConfig: s.admin, DialContext: s.dial, DisableKeepAlives: true}}
 	resp, err := own.Do(r)
 	if err != nil {
 		return nil, fmt.Errorf("bench: metrics: %w", err)

@@ -2,6 +2,8 @@
 //
 // It owns nothing outside of that namespace, which goes when the program ends. Inside there are a loopback device and one address of
 // the range for benchmarks (RFC 2544 appendix C.2.2), on an end of a veth pair; traffic to it stays in the kernel as loopback's does.
+//
+// For loads that are to cross a wire there is Machine: several namespaces within one program, and lines between them.
 package netns
 
 import (

@@ -136,3 +136,43 @@ func Here() Machine {
 	}
 	return m
 }
+
+// Ran is the CPU time of a process's threads, to the nanosecond; what ended threads had is not in it. Where the kernel does not count
+// so, it is that of Of.
+func Ran(pid int) (time.Duration, error) {
+	dir := "/proc/" + strconv.Itoa(pid)
+	if _, err := os.Stat(dir + "/schedstat"); errors.Is(err, os.ErrNotExist) {
+		u, err := Of(pid)
+		return u.CPU(), err
+	}
+	list, err := os.ReadDir(dir + "/task")
+	if err != nil {
+		return 0, fmt.Errorf("bench: %w", err)
+	}
+	var sum time.Duration
+	for _, t := range list {
+		text, err := os.ReadFile(dir + "/task/" + t.Name() + "/schedstat")
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it has just ended
+		}
+		if err != nil {
+			return 0, fmt.Errorf("bench: %w", err)
+		}
+		ns, err := parseRan(text)
+		if err != nil {
+			return 0, err
+		}
+		sum += ns
+	}
+	return sum, nil
+}
+
+// parseRan is /proc/PID/schedstat: the time that the thread ran comes first.
+func parseRan(text []byte) (time.Duration, error) {
+	first, _, _ := bytes.Cut(text, []byte(" "))
+	ns, err := strconv.ParseInt(string(first), 10, 64)
+	if err != nil {
+		return 0, errFormat
+	}
+	return time.Duration(ns), nil
+}

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -62,5 +63,28 @@ func TestBusy(t *testing.T) {
 	}
 	if _, err := Busy(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What the threads ran for is what the process used, to a few ticks.
+func TestRan(t *testing.T) {
+	if got, err := parseRan([]byte("123456789 5 6\n")); err != nil || got != 123456789 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := parseRan([]byte("x 5 6\n")); err == nil {
+		t.Error("a word is read as a time")
+	}
+	own := os.Getpid()
+	before, err := Ran(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after := before; after < before+2*tick; {
+		if after, err = Ran(own); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Ran(1 << 30); err == nil {
+		t.Error("a process that there is not is read")
 	}
 }
