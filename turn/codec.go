@@ -38,6 +38,9 @@ const (
 	attrAdditionalAddressFamily stun.AttrType = 0x8000
 	attrAddressErrorCode        stun.AttrType = 0x8001
 	attrPasswordAlgorithms      stun.AttrType = 0x8002
+	attrOrigin                  stun.AttrType = 0x802F // draft-johnston-tram-stun-origin
+	attrMobilityTicket          stun.AttrType = 0x8030 // RFC 8016 §3.3
+	attrOldAdditionalFamily     stun.AttrType = 0x8032 // ADDITIONAL-ADDRESS-FAMILY of coturn, from a draft of RFC 8656
 )
 
 // Error codes (RFC 8489 §14.8, RFC 8656 §19).
@@ -45,12 +48,14 @@ const (
 	codeBadRequest          = 400
 	codeUnauthorized        = 401
 	codeForbidden           = 403
+	codeMobilityForbidden   = 405 // RFC 8016 §3.4
 	codeUnknownAttribute    = 420
 	codeAllocationMismatch  = 437
 	codeStaleNonce          = 438
 	codeFamilyNotSupported  = 440
 	codeWrongCredentials    = 441
 	codeUnsupportedProtocol = 442
+	codePeerFamilyMismatch  = 443
 	codeQuotaReached        = 486
 	codeInsufficient        = 508
 )
@@ -60,7 +65,8 @@ var reasons = map[int]string{
 	codeUnknownAttribute: "Unknown Attribute", codeAllocationMismatch: "Allocation Mismatch", codeStaleNonce: "Stale Nonce",
 	codeFamilyNotSupported: "Address Family not Supported", codeWrongCredentials: "Wrong Credentials",
 	codeUnsupportedProtocol: "Unsupported Transport Protocol", codeQuotaReached: "Allocation Quota Reached",
-	codeInsufficient: "Insufficient Capacity",
+	codeInsufficient: "Insufficient Capacity", codeMobilityForbidden: "Mobility Forbidden",
+	codePeerFamilyMismatch: "Peer Address Family Mismatch",
 }
 
 // understood are the comprehension-required attributes that a request may carry.
@@ -69,6 +75,13 @@ var understood = map[stun.AttrType]bool{
 	stun.AttrRealm: true, stun.AttrNonce: true, attrChannelNumber: true, attrLifetime: true, attrXORPeerAddress: true, attrData: true,
 	attrRequestedAddressFamily: true, attrEvenPort: true, attrRequestedTransport: true, attrDontFragment: dontFragments,
 	attrPasswordAlgorithm: true, attrUserHash: true, attrReservationToken: true, attrConnectionID: true,
+}
+
+// inBindings are those that a Binding request may carry; ICE's are for whoever answers checks.
+var inBindings = map[stun.AttrType]bool{
+	stun.AttrMappedAddress: true, stun.AttrUsername: true, stun.AttrMessageIntegrity: true, stun.AttrMessageIntegritySHA256: true,
+	stun.AttrRealm: true, stun.AttrNonce: true, stun.AttrXORMappedAddress: true, stun.AttrPriority: true, stun.AttrUseCandidate: true,
+	attrPasswordAlgorithm: true, attrUserHash: true,
 }
 
 // cookie is the magic cookie (RFC 8489 §5).

@@ -43,9 +43,9 @@ func (d *datagrams) ReadFrom(b []byte) (int, net.Addr, error) {
 			continue
 		}
 		k := key{client: path.Remote, server: d.at}
-		forward, answer := d.server.receive(d.buf[:n], source{key: k, transport: UDP, path: path})
+		forward, answer := d.server.receive(d.buf[:n], source{key: k, transport: UDP, path: path, port: d})
 		if answer != nil {
-			d.send(answer, path)
+			d.deliver(answer, path)
 		}
 		if forward == nil || len(forward) >= mtu {
 			continue
@@ -55,7 +55,8 @@ func (d *datagrams) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
-func (d *datagrams) send(b []byte, to udp.Path) {
+// deliver implements port.
+func (d *datagrams) deliver(b []byte, to udp.Path) {
 	if d.socket.Write(b, to) != nil {
 		d.server.counters.sendErrors.Add(1)
 	}
@@ -68,11 +69,11 @@ func (d *datagrams) WriteTo(b []byte, addr net.Addr) (int, error) {
 	path := udp.Path{Remote: k.client}
 	if r != nil {
 		path = r.path
-	} else if a := d.server.table.get(k); a != nil {
-		path = a.path
+	} else if a := d.server.table.inner(k); a != nil {
+		path = a.at().path
 	}
 	if out != nil {
-		d.send(out, path)
+		d.deliver(out, path)
 	}
 	return len(b), nil
 }

@@ -41,6 +41,7 @@ var (
 type service struct {
 	*turn.Server
 	udp, udp6, tcp, tls, dtls netip.AddrPort
+	listeners                 []turn.Listener
 }
 
 func certificate(t testing.TB) tls.Certificate {
@@ -61,10 +62,15 @@ func certificate(t testing.TB) tls.Certificate {
 
 func authority(t testing.TB) *auth.Authority {
 	t.Helper()
-	a, err := auth.New(auth.Config{
+	return authorityOf(t, auth.Config{
 		Realm: realm, Secrets: []auth.Secret{auth.NewSecret(rest)},
 		Users: []auth.User{{Name: name, Password: auth.NewSecret(password)}, {Name: "bob", Password: auth.NewSecret(password)}},
 	})
+}
+
+func authorityOf(t testing.TB, cfg auth.Config) *auth.Authority {
+	t.Helper()
+	a, err := auth.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +111,7 @@ func serve(t testing.TB, edit func(*turn.Config)) *service {
 	if edit != nil {
 		edit(&cfg)
 	}
+	s.listeners = cfg.Listeners
 	if s.Server, err = turn.New(cfg); err != nil {
 		t.Fatal(err)
 	}

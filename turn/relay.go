@@ -46,15 +46,19 @@ func (r relays) address(network string) (bind, tell netip.Addr, err error) {
 // attempts is how many ports are tried before there is none.
 const attempts = 64
 
-// open calls listen with free ports of the range, or with the one that is wanted.
-func (r relays) open(bind netip.Addr, wanted int, listen func(netip.AddrPort) error) error {
+// open calls listen with free ports of the range, even ones only if need be, or with the one that is wanted.
+func (r relays) open(bind netip.Addr, wanted int, even bool, listen func(netip.AddrPort) error) error {
 	if wanted != 0 {
 		return listen(netip.AddrPortFrom(bind, uint16(wanted)))
 	}
 	span := int(r.cfg.LastPort) - int(r.cfg.FirstPort) + 1
 	for range attempts {
 		// Not to be guessed from the ports before (RFC 8656 §21.2.3); math/rand/v2's own source is seeded and strong.
-		if listen(netip.AddrPortFrom(bind, r.cfg.FirstPort+uint16(rand.IntN(span)))) == nil {
+		port := r.cfg.FirstPort + uint16(rand.IntN(span))
+		if even && (port%2 != 0 || port == r.cfg.LastPort) {
+			continue // the one beside it is reserved, perhaps
+		}
+		if listen(netip.AddrPortFrom(bind, port)) == nil {
 			return nil
 		}
 	}
@@ -67,14 +71,15 @@ func (r relays) relay(c pion.AllocateListenerConfig, tcp bool, listen func(netip
 	if err != nil {
 		return nil, err
 	}
-	u, ok := r.table.enter(c.UserID, r.cfg.Limits)
+	of, name := r.byID(c.UserID)
+	u, ok := r.table.enter(of, name, r.cfg.Limits.Allocations)
 	if !ok {
 		r.counters.quota.Add(1)
 		return nil, errNoRoom
 	}
 	var under io.Closer
 	var at net.Addr
-	if err := r.open(bind, c.RequestedPort, func(a netip.AddrPort) (err error) {
+	if err := r.open(bind, c.RequestedPort, name == "", func(a netip.AddrPort) (err error) {
 		under, at, err = listen(a)
 		return err
 	}); err != nil {
@@ -90,13 +95,23 @@ func (r relays) relay(c pion.AllocateListenerConfig, tcp bool, listen func(netip
 // AllocatePacketConn implements pion's RelayAddressGenerator.
 func (r relays) AllocatePacketConn(c pion.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
 	var conn net.PacketConn
-	at, err := r.relay(c, false, func(a netip.AddrPort) (_ io.Closer, _ net.Addr, err error) {
-		if conn, err = r.cfg.ListenPeers(a); err != nil {
-			return nil, nil, err
+	if bind, _, err := r.address(c.Network); err == nil && c.RequestedPort%2 != 0 {
+		conn = r.claim(netip.AddrPortFrom(bind, uint16(c.RequestedPort)))
+	}
+	at, err := r.relay(c, false, func(a netip.AddrPort) (io.Closer, net.Addr, error) {
+		if conn == nil {
+			c, err := r.cfg.ListenPeers(a)
+			if err != nil {
+				return nil, nil, err
+			}
+			conn = c
 		}
 		return conn, conn.LocalAddr(), nil
 	})
 	if err != nil {
+		if conn != nil {
+			_ = conn.Close()
+		}
 		return nil, nil, err
 	}
 	return &peers{PacketConn: conn, relayed: at}, net.UDPAddrFromAddrPort(at.told), nil
@@ -126,7 +141,7 @@ func (r relays) AllocateConn(c pion.AllocateConnConfig) (net.Conn, error) {
 	if from == nil {
 		return nil, net.ErrClosed
 	}
-	if !r.cfg.Peers.Peer(addrPort(c.RemoteAddr)) {
+	if !from.user.realm.Peers.Peer(addrPort(c.RemoteAddr)) {
 		r.counters.forbidden.Add(1)
 		return nil, errForbidden
 	}
@@ -146,7 +161,10 @@ type relayed struct {
 	tcp         bool
 	local, told netip.AddrPort
 	alloc       atomic.Pointer[allocation] // nil until it is one
-	once        sync.Once
+
+	dontFragment bool        // nothing goes out in fragments
+	whole        atomic.Bool // the next packet does not
+	once         sync.Once
 }
 
 // close ends what hangs on the relayed address.
@@ -156,7 +174,7 @@ func (r *relayed) close() {
 		if a := r.alloc.Load(); a != nil {
 			a.end()
 			s.counters.deleted.Add(1)
-			s.log.Debug("TURN allocation ended", "client", a.client, "relayed", a.relayed, "user", a.user.name)
+			s.log.Debug("TURN allocation ended", "client", a.at().client, "relayed", a.relayed, "user", a.user.name)
 		}
 		s.forget(r)
 		s.table.leave(r.user)
@@ -192,8 +210,15 @@ func (p *peers) WriteTo(b []byte, addr net.Addr) (int, error) {
 	}
 	a.up.add(len(b))
 	p.server.relayed.up.add(len(b))
+	whole := p.whole.Swap(false) && !p.dontFragment
+	if whole {
+		dontFragment(p.under, p.local.Addr(), true)
+	}
 	if _, err := p.PacketConn.WriteTo(b, addr); err != nil {
 		p.server.counters.sendErrors.Add(1)
+	}
+	if whole {
+		dontFragment(p.under, p.local.Addr(), false)
 	}
 	return len(b), nil
 }
@@ -202,7 +227,7 @@ func (p *peers) policy(to netip.AddrPort) bool {
 	if last := p.known.Load(); last != nil && *last == to {
 		return true
 	}
-	if !p.server.cfg.Peers.Peer(to) {
+	if !p.user.realm.Peers.Peer(to) {
 		return false
 	}
 	p.known.Store(&to)
@@ -314,7 +339,7 @@ func (t *throttled) account(n int, up bool) {
 		t.relayed.server.relayed.down.add(n)
 	}
 	now := time.Now()
-	for _, b := range []*policy.Bucket{a.user.bytes, t.relayed.server.bytes} {
+	for _, b := range []*policy.Bucket{a.user.bytes, a.user.realm.bytes} {
 		if !b.Spend(float64(n), now) {
 			select {
 			case <-time.After(time.Duration(float64(n) / b.Rate() * float64(time.Second))):

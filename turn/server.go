@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,7 +16,7 @@ import (
 	"github.com/pion/logging"
 	pion "github.com/pion/turn/v5"
 
-	"github.com/sotto-edge/sotto/turn/auth"
+	"github.com/sotto-edge/sotto/internal/id"
 	"github.com/sotto-edge/sotto/turn/policy"
 )
 
@@ -29,11 +30,11 @@ const (
 type Server struct {
 	cfg       Config
 	log       *slog.Logger
-	nonces    *auth.Nonces
+	realms    []*realm // the first is that of who names none
 	inner     *inner
+	annex     *annex
 	strangers *policy.Strangers
 	known     *policy.Strangers // sources that hold allocations
-	bytes     *policy.Bucket
 	pion      *pion.Server
 
 	counters  counters
@@ -46,6 +47,11 @@ type Server struct {
 	pending map[key]*request
 	open    map[told]*relayed
 	conns   map[*stream]struct{}
+	// The 5-tuples that are made up for clients, and how many have been.
+	madeUp map[key]madeUp
+	drawn  uint64
+
+	reserved map[netip.AddrPort]*reservation
 
 	closing chan struct{}
 	once    sync.Once
@@ -69,19 +75,19 @@ func New(cfg Config) (s *Server, err error) {
 	if err := cfg.defaults(); err != nil {
 		return nil, err
 	}
-	features := auth.PasswordAlgorithms
-	if cfg.Auth.Anonymous() {
-		features |= auth.UsernameAnonymity
-	}
 	l := cfg.Limits
 	s = &Server{
-		cfg: cfg, log: cfg.Log, nonces: auth.NewNonces(features), inner: newInner(),
+		cfg: cfg, log: cfg.Log, inner: newInner(),
 		strangers: policy.NewStrangers(l.SourceRequests, l.Requests, maxSources),
 		known:     policy.NewStrangers(10*l.SourceRequests, 10*l.Requests, maxSources),
-		bytes:     policy.NewBucket(max(0, l.RealmBytes), max(0, l.RealmBytes)),
-		table:     table{byKey: make(map[key]*allocation), users: make(map[string]*user)},
-		pending:   make(map[key]*request), open: make(map[told]*relayed), conns: make(map[*stream]struct{}),
-		closing: make(chan struct{}),
+		table:     newTable(),
+		pending:   make(map[key]*request), open: make(map[told]*relayed), conns: make(map[*stream]struct{}), madeUp: make(map[key]madeUp),
+		reserved: make(map[netip.AddrPort]*reservation),
+		closing:  make(chan struct{}),
+	}
+	s.annex = newAnnex(s)
+	for i, r := range append([]Realm{{Auth: cfg.Auth, Peers: cfg.Peers, Limits: l}}, cfg.Realms...) {
+		s.realms = append(s.realms, newRealm(r, i))
 	}
 	pc := pion.ServerConfig{
 		Realm: cfg.Auth.Realm(), StrictAddressFamily: true, InboundMTU: mtu,
@@ -89,12 +95,14 @@ func New(cfg Config) (s *Server, err error) {
 		AuthHandler: func(ra *pion.RequestAttributes) (string, []byte, bool) {
 			return ra.Username, s.inner.secret, true // the front has authenticated it
 		},
-		EventHandler:      s.events(),
-		PacketConnConfigs: []pion.PacketConnConfig{{PacketConn: s.inner, RelayAddressGenerator: relays{s}}},
+		EventHandler: s.events(),
 	}
-	permit := func(_ net.Addr, ip net.IP) bool {
+	permit := func(_ net.Addr, ip net.IP) bool { // of whom the front has asked his realm
 		a, _ := netip.AddrFromSlice(ip)
-		return cfg.Peers.Addr(a.Unmap())
+		return slices.ContainsFunc(s.realms, func(r *realm) bool { return r.Peers.Addr(a.Unmap()) })
+	}
+	for _, x := range []net.PacketConn{s.inner, s.annex} {
+		pc.PacketConnConfigs = append(pc.PacketConnConfigs, pion.PacketConnConfig{PacketConn: x, RelayAddressGenerator: relays{s}, PermissionHandler: permit})
 	}
 	for _, x := range cfg.Sockets {
 		pc.PacketConnConfigs = append(pc.PacketConnConfigs, pion.PacketConnConfig{
@@ -172,16 +180,18 @@ func (s *Server) created(src, dst, at net.Addr) {
 		return
 	}
 	a := &allocation{
-		key: k, transport: r.transport, path: r.path, user: rel.user, relayed: rel.told, local: rel.local, created: time.Now(), home: s,
+		id: id.New("a_"), inner: k, user: rel.user, rel: rel, relayed: rel.told, local: rel.local, created: time.Now(), mobile: r.mobile, home: s,
 		permitted: make(map[netip.Addr]struct{}), channels: make(map[uint16]*channel),
 	}
+	a.from.Store(&r.source)
 	if r.dontFragment && !rel.tcp {
-		dontFragment(rel.under, rel.local.Addr())
+		rel.dontFragment = true
+		dontFragment(rel.under, rel.local.Addr(), true)
 	}
 	rel.alloc.Store(a)
 	s.table.put(a)
 	s.counters.created.Add(1)
-	s.log.Debug("TURN allocation", "client", k.client, "over", string(r.transport), "relayed", rel.told, "user", rel.user.name)
+	s.log.Debug("TURN allocation", "client", r.client, "over", string(r.transport), "relayed", rel.told, "user", rel.user.name)
 }
 
 // told is a relayed address as clients know it.
@@ -273,6 +283,18 @@ func (s *Server) Allocations() []Allocation {
 	return out
 }
 
+// End ends an allocation, and says whether there was one of that id.
+func (s *Server) End(id string) bool {
+	for _, a := range s.table.all() {
+		if a.id == id {
+			a.rel.shut()
+			s.counters.ended.Add(1)
+			return true
+		}
+	}
+	return false
+}
+
 // Close ends all allocations and returns when their sockets are closed. The Offloader is not closed: it is the caller's.
 func (s *Server) Close() error {
 	s.once.Do(func() {
@@ -287,7 +309,13 @@ func (s *Server) Close() error {
 		for _, r := range s.open {
 			left = append(left, r)
 		}
+		reserved := slices.Collect(maps.Keys(s.reserved))
 		s.mu.Unlock()
+		for _, at := range reserved {
+			if c := s.claim(at); c != nil {
+				_ = c.Close()
+			}
+		}
 		for _, st := range conns {
 			_ = st.Close()
 		}

@@ -11,8 +11,8 @@ import (
 // dontFragments says that DONT-FRAGMENT can be done here.
 const dontFragments = true
 
-// dontFragment makes a socket send nothing in fragments, and drop what is too long (RFC 8656 §15).
-func dontFragment(c io.Closer, local netip.Addr) {
+// dontFragment makes a socket send nothing in fragments, and drop what is too long (RFC 8656 §15), or ends that.
+func dontFragment(c io.Closer, local netip.Addr, on bool) {
 	s, ok := c.(syscall.Conn)
 	if !ok {
 		return
@@ -21,12 +21,16 @@ func dontFragment(c io.Closer, local netip.Addr) {
 	if err != nil {
 		return
 	}
+	v4, v6 := unix.IP_PMTUDISC_WANT, unix.IPV6_PMTUDISC_WANT
+	if on {
+		v4, v6 = unix.IP_PMTUDISC_DO, unix.IPV6_PMTUDISC_DO
+	}
 	_ = raw.Control(func(fd uintptr) { // a socket that refuses sends as before: its path is cleared of the MTU it has seen
 		if local.Is4() {
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, v4)
 			return
 		}
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, v6)
 	})
 }
 

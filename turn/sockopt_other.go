@@ -12,7 +12,7 @@ import (
 // dontFragments is false: the attribute is answered with 420.
 const dontFragments = false
 
-func dontFragment(io.Closer, netip.Addr) {}
+func dontFragment(io.Closer, netip.Addr, bool) {}
 
 func share(string, string, syscall.RawConn) error {
 	return errors.New("turn: no TCP allocations on this system")

@@ -4,6 +4,7 @@ import "sync/atomic"
 
 // counters are counted by whoever is at work.
 type counters struct {
+	ended, moved, overflows                              atomic.Uint64
 	created, deleted                                     atomic.Uint64
 	malformed, strayIndications, strayChannelData        atomic.Uint64
 	rateLimited, bindings                                atomic.Uint64
@@ -35,6 +36,8 @@ type Traffic struct{ Packets, Bytes uint64 }
 // AllocationStats counts allocations, those of now by transport of the client and family of the relayed address.
 type AllocationStats struct {
 	Created, Deleted                uint64
+	Ended                           uint64 // by the operator
+	Moved                           uint64 // with their clients (RFC 8016)
 	UDP, TCP, TLS, DTLS, IPv4, IPv6 int
 }
 
@@ -68,6 +71,8 @@ type DropStats struct {
 	// Connections that broke off in their handshake, found no room, or never got an allocation.
 	FailedHandshakes, ConnectionsRefused, IdleConnections uint64
 	SendErrors, ReceiveErrors                             uint64
+	// Overflows counts frames for allocations of their own kind (both families, mobile) that found too many before them.
+	Overflows uint64
 }
 
 // Stats returns the figures of now.
@@ -78,7 +83,7 @@ func (s *Server) Stats() Stats {
 		Flows: int(s.offloaded.Load()),
 		Up:    traffic(&s.relayed.up), Down: traffic(&s.relayed.down),
 		OffloadedUp: traffic(&s.relayed.offloadedUp), OffloadedDown: traffic(&s.relayed.offloadedDown),
-		Allocations: AllocationStats{Created: c.created.Load(), Deleted: c.deleted.Load()},
+		Allocations: AllocationStats{Created: c.created.Load(), Deleted: c.deleted.Load(), Ended: c.ended.Load(), Moved: c.moved.Load()},
 		Requests: RequestStats{
 			Bindings: c.bindings.Load(), ConnectionsBound: c.bound.Load(), QuotaRefused: c.quota.Load(), PeerForbidden: c.forbidden.Load(),
 		},
@@ -91,14 +96,14 @@ func (s *Server) Stats() Stats {
 			Malformed: c.malformed.Load(), StrayIndications: c.strayIndications.Load(), StrayChannelData: c.strayChannelData.Load(),
 			RateLimited: c.rateLimited.Load(), NoPermission: c.refused.Load(), OverBandwidth: c.overBandwidth.Load(),
 			FlowsTakenBack: c.takenBack.Load(), FailedHandshakes: c.handshakes.Load(), ConnectionsRefused: c.connections.Load(),
-			IdleConnections: c.idle.Load(), SendErrors: c.sendErrors.Load(), ReceiveErrors: c.receiveErrors.Load(),
+			IdleConnections: c.idle.Load(), SendErrors: c.sendErrors.Load(), ReceiveErrors: c.receiveErrors.Load(), Overflows: c.overflows.Load(),
 		},
 	}
 	s.mu.Lock()
 	out.Connections = len(s.conns)
 	s.mu.Unlock()
 	for _, a := range s.table.all() {
-		switch a.transport {
+		switch a.at().transport {
 		case UDP:
 			out.Allocations.UDP++
 		case TCP:

@@ -72,6 +72,7 @@ func (l *streams) greet(st *stream) {
 	switch c := st.Conn.(type) {
 	case *tls.Conn:
 		err = c.HandshakeContext(ctx)
+		st.source.name = c.ConnectionState().ServerName
 	case *dtls.Conn:
 		err = c.HandshakeContext(ctx)
 	}
@@ -115,10 +116,9 @@ type stream struct {
 
 func newStream(l *streams, c net.Conn) *stream {
 	k := key{client: addrPort(c.RemoteAddr()), server: addrPort(c.LocalAddr()), stream: l.Transport != DTLS}
-	return &stream{
-		Conn: c, server: l.server, packet: l.Transport == DTLS, idle: time.Now(),
-		source: source{key: k, transport: l.Transport, path: udp.Path{Remote: k.client}},
-	}
+	st := &stream{Conn: c, server: l.server, packet: l.Transport == DTLS, idle: time.Now()}
+	st.source = source{key: k, transport: l.Transport, path: udp.Path{Remote: k.client}, port: st}
+	return st
 }
 
 // Read implements net.Conn for the library.
@@ -247,11 +247,24 @@ func (st *stream) send(b []byte) (int, error) {
 	return n, err
 }
 
-// Close implements net.Conn.
+// deliver implements port: what comes from the annex. Nothing more is on the way to a client that has gone.
+func (st *stream) deliver(b []byte, _ udp.Path) {
+	if !st.raw.Load() {
+		_, _ = st.send(b) // counted
+	}
+}
+
+// Close implements net.Conn. With the connection ends what the library does not know to be of it, unless it may move.
 func (st *stream) Close() error {
 	st.closed.Do(func() {
 		st.server.done(st.source.key)
 		st.server.dismiss(st)
+		for a := st.server.table.get(st.source.key); a != nil; a = a.other.Load() {
+			if a.inner != st.source.key && !a.mobile {
+				a.rel.shut()
+				break
+			}
+		}
 	})
 	return st.Conn.Close()
 }

@@ -1,12 +1,14 @@
 package turn
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/sotto-edge/sotto/internal/udp"
+	"github.com/sotto-edge/sotto/internal/id"
 	"github.com/sotto-edge/sotto/turn/policy"
 )
 
@@ -19,21 +21,29 @@ type key struct {
 // user is what all allocations of a user share.
 type user struct {
 	name        string
+	realm       *realm
 	allocations int // under the table's lock
 	bytes       *policy.Bucket
 }
 
 // allocation is what the server itself knows of an allocation of the library's.
 type allocation struct {
-	key
-	transport Transport
-	path      udp.Path // where the client is, over UDP
-	user      *user
-	relayed   netip.AddrPort // as the client is told
-	local     netip.AddrPort // as it is bound
-	created   time.Time
+	id      string
+	inner   key // as the library knows the client: where it is, or made up
+	user    *user
+	rel     *relayed
+	relayed netip.AddrPort // as the client is told
+	local   netip.AddrPort // as it is bound
+	created time.Time
+	mobile  bool
 
-	home *Server
+	home     *Server
+	reserved bool // the port beside its own; under the server's lock
+
+	from    atomic.Pointer[source]     // where the client is
+	other   atomic.Pointer[allocation] // of the same client and the other family; set under the table's lock
+	expires atomic.Int64               // in seconds since 1970
+	tickets [2]string                  // under the table's lock: the last two that the client has got (RFC 8016)
 
 	mu        sync.Mutex // taken under the library's locks; nothing else is taken under it
 	gone      bool
@@ -45,6 +55,9 @@ type allocation struct {
 	refused        atomic.Uint64
 	offUp, offDown Counters // under mu
 }
+
+// at is where the client is.
+func (a *allocation) at() *source { return a.from.Load() }
 
 type traffic struct{ packets, bytes atomic.Uint64 }
 
@@ -67,9 +80,17 @@ type channel struct {
 // table holds the allocations.
 type table struct {
 	mu      sync.Mutex
-	byKey   map[key]*allocation
-	users   map[string]*user
-	opening int // relayed addresses that are open, with or without an allocation
+	byKey   map[key]*allocation    // of clients; of two of one client the older one
+	made    map[key]*allocation    // by their made-up 5-tuples
+	tickets map[string]*allocation // of those that move
+	users   map[string]*user       // by id
+	opening int                    // relayed addresses that are open, with or without an allocation
+}
+
+func newTable() table {
+	return table{
+		byKey: make(map[key]*allocation), made: make(map[key]*allocation), tickets: make(map[string]*allocation), users: make(map[string]*user),
+	}
 }
 
 func (t *table) get(k key) *allocation {
@@ -78,34 +99,70 @@ func (t *table) get(k key) *allocation {
 	return t.byKey[k]
 }
 
-// room says whether a user may have one more allocation.
-func (t *table) room(name string, l Limits) bool {
+// inner returns the allocation that the library knows by that 5-tuple.
+func (t *table) inner(k key) *allocation {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.opening < l.Allocations && (t.users[name] == nil || t.users[name].allocations < l.UserAllocations)
+	if k.server == annexed {
+		return t.made[k]
+	}
+	if a := t.byKey[k]; a != nil && a.inner == k {
+		return a
+	}
+	return nil
+}
+
+// holder returns the allocation that a ticket is for.
+func (t *table) holder(ticket string) *allocation {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.tickets[ticket]
+}
+
+// issue makes a ticket. The one before is good, too: the client may not have got the new one.
+func (t *table) issue(a *allocation) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.made[a.inner] != a {
+		return "" // it has ended
+	}
+	delete(t.tickets, a.tickets[0])
+	a.tickets = [2]string{a.tickets[1], id.Secret()}
+	t.tickets[a.tickets[1]] = a
+	return a.tickets[1]
+}
+
+// room says whether a user may have one more allocation, of so many that there may be in all.
+func (t *table) room(r *realm, name string, most int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.roomy(r, t.users[r.id(name)], most)
+}
+
+func (t *table) roomy(r *realm, u *user, most int) bool {
+	return t.opening < most && r.allocations < r.Limits.Allocations && (u == nil || u.allocations < r.Limits.UserAllocations)
 }
 
 // enter takes the room of one allocation of a user, if there is any; leave gives it back. What has no user is a port that is looked
 // for, not an allocation.
-func (t *table) enter(name string, l Limits) (*user, bool) {
+func (t *table) enter(r *realm, name string, most int) (*user, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.opening >= l.Allocations {
-		return nil, false
-	}
 	if name == "" {
 		t.opening++
-		return nil, true
+		return nil, t.opening <= most
 	}
-	u := t.users[name]
-	if u == nil {
-		u = &user{name: name, bytes: policy.NewBucket(max(0, l.UserBytes), max(0, l.UserBytes))}
-	}
-	if u.allocations >= l.UserAllocations {
+	u := t.users[r.id(name)]
+	if !t.roomy(r, u, most) {
 		return nil, false
 	}
-	t.users[name] = u
+	if u == nil {
+		rate := max(0, r.Limits.UserBytes)
+		u = &user{name: name, realm: r, bytes: policy.NewBucket(rate, rate)}
+		t.users[r.id(name)] = u
+	}
 	t.opening++
+	r.allocations++
 	u.allocations++
 	return u, true
 }
@@ -117,30 +174,71 @@ func (t *table) leave(u *user) {
 	if u == nil {
 		return
 	}
+	u.realm.allocations--
 	if u.allocations--; u.allocations == 0 {
-		delete(t.users, u.name)
+		delete(t.users, u.realm.id(u.name))
 	}
 }
 
 func (t *table) put(a *allocation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.byKey[a.key] = a
+	k := a.at().key
+	if a.inner != k {
+		t.made[a.inner] = a
+	}
+	first := t.byKey[k]
+	if first == nil {
+		t.byKey[k] = a
+		return
+	}
+	first.other.Store(a)
+	a.other.Store(first)
 }
 
 func (t *table) remove(a *allocation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byKey[a.key] == a {
-		delete(t.byKey, a.key)
+	delete(t.made, a.inner)
+	for _, ticket := range a.tickets {
+		delete(t.tickets, ticket)
 	}
+	other := a.other.Swap(nil)
+	if other != nil {
+		other.other.Store(nil)
+	}
+	if k := a.at().key; t.byKey[k] == a {
+		delete(t.byKey, k)
+		if other != nil {
+			t.byKey[k] = other
+		}
+	}
+}
+
+// move makes an allocation that of another 5-tuple, unless that has one.
+func (t *table) move(a *allocation, to key) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.made[a.inner] != a || t.byKey[to] != nil {
+		return false
+	}
+	k := a.at().key
+	first := t.byKey[k]
+	delete(t.byKey, k)
+	t.byKey[to] = first
+	return true
 }
 
 func (t *table) all() []*allocation {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := make([]*allocation, 0, len(t.byKey))
+	out := make([]*allocation, 0, len(t.byKey)+len(t.made))
 	for _, a := range t.byKey {
+		if a.inner.server != annexed {
+			out = append(out, a)
+		}
+	}
+	for _, a := range t.made {
 		out = append(out, a)
 	}
 	return out
@@ -205,11 +303,31 @@ func (a *allocation) forbid(peer netip.Addr) {
 func (a *allocation) bind(number uint16, peer netip.AddrPort) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c := &channel{peer: peer, flow: Flow{
-		Client: a.client, Server: netip.AddrPortFrom(a.path.Local, a.server.Port()), Relayed: a.local, Peer: peer, Channel: number,
-	}}
+	c := &channel{peer: peer, flow: a.flow(number, peer)}
 	a.channels[number] = c
 	a.offload(c)
+}
+
+func (a *allocation) flow(number uint16, peer netip.AddrPort) Flow {
+	at := a.at()
+	return Flow{Client: at.client, Server: netip.AddrPortFrom(at.path.Local, at.server.Port()), Relayed: a.local, Peer: peer, Channel: number}
+}
+
+// move lets the client be elsewhere.
+func (a *allocation) move(to source) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for _, c := range a.channels {
+		a.takeBack(c, now)
+	}
+	a.from.Store(&to)
+	for n, c := range a.channels {
+		c.flow = a.flow(n, c.peer)
+		if _, ok := a.permitted[c.peer.Addr()]; ok {
+			a.offload(c)
+		}
+	}
 }
 
 func (a *allocation) unbind(number uint16) {
@@ -224,7 +342,7 @@ func (a *allocation) unbind(number uint16) {
 // offload gives a channel to the offloader, if both can. The peer in this very process is not beyond any wire.
 func (a *allocation) offload(c *channel) {
 	switch {
-	case c.offloaded || a.gone || a.transport != UDP || !c.flow.Server.Addr().IsValid() || a.home.cfg.Peers.Media(c.peer):
+	case c.offloaded || a.gone || a.at().transport != UDP || !c.flow.Server.Addr().IsValid() || a.user.realm.Peers.Media(c.peer):
 		return
 	case a.home.cfg.Offloader.Add(c.flow) != nil:
 		return
@@ -259,8 +377,7 @@ func (a *allocation) readBack(c *channel, now time.Time) bool {
 	s.relayed.offloadedUp.addMany(up.Packets-c.up.Packets, up.Bytes-c.up.Bytes)
 	s.relayed.offloadedDown.addMany(down.Packets-c.down.Packets, down.Bytes-c.down.Bytes)
 	c.up, c.down = up, down
-	mine := a.user.bytes.Spend(float64(bytes), now)
-	return s.bytes.Spend(float64(bytes), now) && mine
+	return a.user.spent(float64(bytes), now)
 }
 
 func (t *traffic) addMany(packets, bytes uint64) {
@@ -292,7 +409,7 @@ func (a *allocation) lookAfter(now time.Time) {
 // spend says whether a packet of n bytes is within the limits.
 func (a *allocation) spend(n int) bool {
 	now := time.Now()
-	if a.user.bytes.Take(float64(n), now) && a.home.bytes.Take(float64(n), now) {
+	if a.user.spend(float64(n), now) {
 		return true
 	}
 	a.dropped.Add(1)
@@ -317,8 +434,10 @@ func (a *allocation) end() {
 func (a *allocation) show() Allocation {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	at := a.at()
 	out := Allocation{
-		Transport: a.transport, Client: a.client, Server: a.server, Relayed: a.relayed, User: a.user.name, Created: a.created,
+		ID: a.id, Transport: at.transport, Client: at.client, Server: at.server, Relayed: a.relayed, TCP: a.rel.tcp,
+		Realm: a.user.realm.name, User: a.user.name, Created: a.created, Expires: time.Unix(a.expires.Load(), 0), Mobile: a.mobile,
 		Up: a.up.read(), Down: a.down.read(), OffloadedUp: a.offUp, OffloadedDown: a.offDown,
 		DroppedPackets: a.dropped.Load(), RefusedByPolicy: a.refused.Load(),
 		Permissions: []netip.Addr{}, Channels: []Channel{},
@@ -327,7 +446,13 @@ func (a *allocation) show() Allocation {
 		out.Permissions = append(out.Permissions, p)
 	}
 	for n, c := range a.channels {
-		out.Channels = append(out.Channels, Channel{n, c.peer, c.offloaded})
+		engine := "server"
+		if c.offloaded {
+			engine = a.home.cfg.Offloader.Engine()
+		}
+		out.Channels = append(out.Channels, Channel{n, c.peer, c.offloaded, engine})
 	}
+	slices.SortFunc(out.Permissions, netip.Addr.Compare)
+	slices.SortFunc(out.Channels, func(a, b Channel) int { return cmp.Compare(a.Number, b.Number) })
 	return out
 }

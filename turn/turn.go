@@ -94,7 +94,7 @@ type Limits struct {
 	Allocations     int     // at once [10000]
 	UserAllocations int     // of one user [20]
 	UserBytes       float64 // per second, of all allocations of one user, in both directions together [no limit]
-	RealmBytes      float64 // per second, of all users [no limit]
+	RealmBytes      float64 // per second, of all users of the realm [no limit]
 	Permissions     int     // of one allocation; as many channels [64]
 	Connections     int     // over TCP, TLS and DTLS at once [20000]
 	// SourceRequests and Requests bound what is answered per second to those who have not authenticated, of one source and of all
@@ -106,6 +106,8 @@ type Limits struct {
 type Config struct {
 	Auth  *auth.Authority
 	Peers *policy.Peers
+	// Realms are others than that of Auth.
+	Realms []Realm
 
 	Sockets   []Socket
 	Listeners []Listener
@@ -151,7 +153,18 @@ func (c *Config) defaults() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &c.Limits
+	c.Limits.defaults()
+	names := map[string]bool{c.Auth.Realm(): true}
+	for _, r := range c.Realms {
+		if r.Auth == nil || r.Peers == nil || names[r.Auth.Realm()] {
+			return errors.New("turn: a realm must have Auth and Peers of its own, and be there once")
+		}
+		names[r.Auth.Realm()] = true
+	}
+	return nil
+}
+
+func (l *Limits) defaults() {
 	for _, d := range []struct {
 		v *int
 		d int
@@ -169,16 +182,19 @@ func (c *Config) defaults() error {
 	if l.Requests == 0 {
 		l.Requests = 5000
 	}
-	return nil
 }
 
 // Allocation is one allocation as it is shown to the operator.
 type Allocation struct {
+	ID              string
 	Transport       Transport
 	Client, Server  netip.AddrPort
 	Relayed         netip.AddrPort
-	User            string
+	TCP             bool // relays connections (RFC 6062)
+	Realm, User     string
 	Created         time.Time
+	Expires         time.Time // unless it is refreshed
+	Mobile          bool      // moves with its client (RFC 8016)
 	Permissions     []netip.Addr
 	Channels        []Channel
 	Up, Down        Counters
@@ -193,4 +209,5 @@ type Channel struct {
 	Number    uint16
 	Peer      netip.AddrPort
 	Offloaded bool
+	Engine    string // "server", or the offloader's name
 }

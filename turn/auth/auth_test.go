@@ -31,6 +31,10 @@ var (
 	vectorSHA1 = unhex(`000100602112a44278ad3433c6ad72c029da412e00060012e3839ee38388e383aae38383e382afe382b90000
 		0015001c662f2f3439396b3935346436 4f4c33346f4c394653547679363473410014000b6578616d706c652e6f726700
 		00080014f67024656dd64a3e02b8e0712e85c9a28ca89666`)
+	// With the corrections of erratum 6268.
+	vectorSHA256 = unhex(`000100902112a44278ad3433c6ad72c029da412e001e00204a3cf38fef6992bda952c6780417da0f24819415569e60b205c46e41407f1704
+		001500296f624d61744a6f733241414143662f2f3439396b39353464364f4c33346f4c394653547679363473410000000014000b6578616d706c652e6f726700
+		001d000400020000001c0020b5c7bf005b6c52a21c51c5e892f81924136296cb927c43149309278cc6518e65`)
 	vectorHash = unhex(`4a3cf38fef6992bda952c6780417da0f24819415569e60b205c46e41407f1704`)
 )
 
@@ -85,6 +89,32 @@ func TestVectorLongTerm(t *testing.T) {
 		if _, ok := c[0].Key.Opens(&m, bad); ok {
 			t.Errorf("byte %d may be changed", at)
 		}
+	}
+}
+
+// TestVectorSHA256 checks MESSAGE-INTEGRITY-SHA256, the key by SHA-256 and the user's hash against RFC 8489 §B.1.
+func TestVectorSHA256(t *testing.T) {
+	a := authority(t, auth.Config{Users: []auth.User{{Name: matrix, Password: auth.NewSecret("TheMatrIX")}}})
+	m := parse(t, vectorSHA256)
+	hash, _ := m.Attr(0x001E)
+	name, ok := a.ByHash([32]byte(hash))
+	if !ok {
+		t.Fatal("the hash is nobody's")
+	}
+	c, err := a.Candidates(nil, name, auth.SHA256, now, false)
+	if err != nil || len(c) != 1 {
+		t.Fatal(c, err)
+	}
+	if i, ok := c[0].Key.Opens(m, vectorSHA256); !ok || i != auth.SHA256Integrity {
+		t.Error("the vector's integrity does not verify")
+	}
+	if _, ok := auth.NewKey(name, realm, "TheMatrIX", auth.MD5).Opens(m, vectorSHA256); ok {
+		t.Error("the key by MD5 opens it, too")
+	}
+	// What this package seals is the vector, byte by byte.
+	const sealed = 4 + 32
+	if got := c[0].Key.Seal(append([]byte(nil), vectorSHA256[:len(vectorSHA256)-sealed]...), auth.SHA256Integrity); !cmp.Equal(got, vectorSHA256) {
+		t.Errorf("sealed as %x", got)
 	}
 }
 
