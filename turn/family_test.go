@@ -296,3 +296,49 @@ func TestReservationIsHeld(t *testing.T) {
 		t.Errorf("a token that has been used: %d", code)
 	}
 }
+
+// TestEnd [A13]: the operator ends any kind of allocation at once.
+func TestEnd(t *testing.T) {
+	s := serve(t, nil)
+	for _, tt := range []struct {
+		title   string
+		over    turn.Transport
+		setters []stun.Setter
+		want    int
+	}{
+		{"UDP", turn.UDP, []stun.Setter{wantUDP}, 1},
+		{"both families", turn.UDP, []stun.Setter{wantUDP, bothFamilies}, 2},
+		{"mobile", turn.UDP, []stun.Setter{wantUDP, attr(attrMobilityTicket)}, 1},
+		{"over TCP", turn.TCP, []stun.Setter{wantUDP}, 1},
+		{"of connections", turn.TCP, []stun.Setter{wantTCP}, 1},
+	} {
+		c := clientOver(t, s, tt.over)
+		if _, code := c.ask(stun.MethodAllocate, tt.setters...); code != 0 {
+			t.Fatalf("%s: %d", tt.title, code)
+		}
+		all := s.Allocations()
+		if len(all) != tt.want {
+			t.Fatalf("%s: %+v", tt.title, all)
+		}
+		for _, a := range all {
+			if !s.End(a.ID) || s.End(a.ID) {
+				t.Errorf("%s: %s has not ended once", tt.title, a.ID)
+			}
+			if again, err := net.Listen("tcp", a.Relayed.String()); a.TCP && err != nil {
+				t.Errorf("%s: the address is still open: %v", tt.title, err)
+			} else if err == nil {
+				_ = again.Close()
+			}
+		}
+		if _, code := c.ask(stun.MethodRefresh); code != 437 {
+			t.Errorf("%s: a refresh of what has ended: %d", tt.title, code)
+		}
+		c.allocate() // its client may make another
+		for _, a := range s.Allocations() {
+			s.End(a.ID)
+		}
+	}
+	if got := s.Stats().Allocations; got.Ended != 11 || got.Deleted != got.Created || s.End("a_nothing") {
+		t.Errorf("%+v", got)
+	}
+}

@@ -50,6 +50,9 @@ type ctlCommand struct {
 		Opener tokensOpener `cmd:"" help:"Make a token that lets its holder open meetings."`
 	} `cmd:"" help:"Tokens."`
 	Turn struct {
+		List        turnList        `cmd:"" help:"What is relayed."`
+		Get         turnGet         `cmd:"" help:"One allocation."`
+		End         turnEnd         `cmd:"" help:"End an allocation at once; its client may make another."`
 		Credentials turnCredentials `cmd:"" help:"Make a time-limited user name and password for the relay of this machine."`
 	} `cmd:"" help:"The TURN relay."`
 	Whip struct {

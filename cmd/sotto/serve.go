@@ -131,6 +131,7 @@ func (a *appliance) open(ctx context.Context) error {
 		Conferences: a.meetings,
 		Recordings:  a.meetings,
 		Tokens:      a.meetings,
+		Relay:       a.meetings.relay,
 	}, a.log), a.log)
 	if err != nil {
 		return err

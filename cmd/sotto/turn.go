@@ -36,6 +36,7 @@ type relayServers struct {
 	cfg       config.TURN
 	log       *slog.Logger
 	authority *auth.Authority
+	realms    []turn.Realm // further ones
 	server    *turn.Server // nil: there is none
 	urls      []string
 }
@@ -47,16 +48,37 @@ func (r *relayServers) prepare(seed token.Seed) error {
 		Realm: r.cfg.Realm, Secrets: []auth.Secret{auth.NewSecret(hex.EncodeToString(key[:]))},
 		Tokens: token.NewSigner(seed.Derive("tokens")), Audiences: []token.Audience{token.Join},
 	}
-	for _, s := range r.cfg.Secrets {
+	credentials(&cfg, r.cfg.Users, r.cfg.Secrets)
+	var err error
+	if r.authority, err = auth.New(cfg); err != nil {
+		return err
+	}
+	for _, x := range r.cfg.Realms {
+		cfg := auth.Config{Realm: x.Name}
+		credentials(&cfg, x.Users, x.Secrets)
+		authority, err := auth.New(cfg)
+		if err != nil {
+			return fmt.Errorf("turn.realms: %s: %w", x.Name, err)
+		}
+		r.realms = append(r.realms, turn.Realm{
+			Auth: authority, Peers: policy.NewPeers(networks(x.AllowPeers), networks(x.DenyPeers)), Serves: x.Serves,
+			Limits: turn.Limits{
+				Allocations: x.Allocations, UserAllocations: x.UserAllocations, UserBytes: float64(x.UserBytes), RealmBytes: float64(x.TotalBytes),
+			},
+		})
+	}
+	return nil
+}
+
+// credentials reads what the configuration has checked.
+func credentials(cfg *auth.Config, users, secrets []string) {
+	for _, s := range secrets {
 		cfg.Secrets = append(cfg.Secrets, auth.NewSecret(s))
 	}
-	for _, u := range r.cfg.Users {
+	for _, u := range users {
 		name, password, _ := strings.Cut(u, ":")
 		cfg.Users = append(cfg.Users, auth.User{Name: name, Password: auth.NewSecret(password)})
 	}
-	var err error
-	r.authority, err = auth.New(cfg)
-	return err
 }
 
 // open starts the server.
@@ -78,6 +100,10 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 		media = append(media, c.Addr)
 	}
 	tc.Peers.Know(own, media)
+	tc.Realms = r.realms
+	for _, x := range r.realms {
+		x.Peers.Know(own, media)
+	}
 	choose(&tc.Relay4, &tc.Relay6, addresses(r.cfg.RelayAddresses), own)
 	choose(&tc.Public4, &tc.Public6, addresses(cfg.Media.PublicAddresses), nil)
 	if err := r.listen(&tc, own, page); err != nil {

@@ -30,11 +30,12 @@ type Config struct {
 	Ready func() error
 	// Metrics serves /metrics.
 	Metrics http.Handler
-	// Conferences, Recordings and Tokens are what the API shows and makes; nil
-	// is None.
+	// Conferences, Recordings, Tokens and Relay are what the API shows and
+	// makes; nil is None.
 	Conferences Conferences
 	Recordings  Recordings
 	Tokens      Tokens
+	Relay       Relay
 }
 
 // New returns the handler of the admin interface.
@@ -56,6 +57,9 @@ func New(cfg Config, log *slog.Logger) http.Handler {
 	}
 	if cfg.Tokens == nil {
 		cfg.Tokens = None{}
+	}
+	if cfg.Relay == nil {
+		cfg.Relay = None{}
 	}
 
 	protected := http.NewServeMux()
@@ -85,7 +89,7 @@ func New(cfg Config, log *slog.Logger) http.Handler {
 // newAPI registers the operations and returns their description.
 func newAPI(mux humago.Mux, cfg Config, log *slog.Logger) []byte {
 	config := huma.DefaultConfig("Sotto admin API", "1")
-	config.Info.Description = "Meetings of one node, for its operator. Every request carries the token of the node as `Authorization: Bearer …`; " +
+	config.Info.Description = "Meetings and relayed traffic of one node, for its operator. Every request carries the token of the node as `Authorization: Bearer …`; " +
 		"`serve` keeps it in the file admin-token of its data folder."
 	// The pages for people that huma would serve load scripts from elsewhere.
 	config.DocsPath, config.SchemasPath, config.OpenAPIPath = "", "", ""

@@ -31,11 +31,18 @@ type memory struct {
 	broken      error
 	recording   *Recording
 	full        bool
+	allocations []Allocation
 	granted     []any
 }
 
 func newMemory() *memory {
-	return &memory{conferences: map[string]Conference{
+	relayed := Allocation{
+		ID: "a_1", Realm: "r", User: "carol", Transport: "tls", Client: "198.51.100.9:4", Server: "198.51.100.1:5349", Relayed: "198.51.100.1:50000",
+		Protocol: "udp", Created: noon, Expires: noon.Add(time.Minute), Permissions: []string{"203.0.113.5"},
+		Channels: []Channel{{Number: 0x4000, Peer: "203.0.113.5:7", Engine: "tcx"}},
+		Relays:   []Relayed{{Engine: "server", UpPackets: 1, UpBytes: 2, DownPackets: 3, DownBytes: 4}}, OverBandwidth: 5, NoPermission: 6,
+	}
+	return &memory{allocations: []Allocation{relayed, {ID: "a_2", Created: noon, Expires: noon}}, conferences: map[string]Conference{
 		"room-1": {Room: "room-1", Participants: []Participant{
 			{ID: "p_ann", Name: "Ann", Role: "host", Connected: true, Client: "web/1", Remote: "198.51.100.7", Joined: noon, Tracks: []Track{{
 				ID: "t1", Source: "camera", Codec: "vp8", Live: true, Receivers: 2, Packets: 9, Bytes: 900, Forwarded: 18,
@@ -137,6 +144,18 @@ func (m *memory) StopRecording(ctx context.Context, room string) error {
 	return err
 }
 
+func (m *memory) Allocations(context.Context) ([]Allocation, error) { return m.allocations, m.broken }
+
+func (m *memory) EndAllocation(_ context.Context, id string) error {
+	for i, a := range m.allocations {
+		if a.ID == id {
+			m.allocations = append(m.allocations[:i:i], m.allocations[i+1:]...)
+			return nil
+		}
+	}
+	return ErrNotFound
+}
+
 // serve runs the interface over a real listener.
 func serve(t *testing.T, m *memory, ready func() error) *httptest.Server {
 	t.Helper()
@@ -144,7 +163,7 @@ func serve(t *testing.T, m *memory, ready func() error) *httptest.Server {
 		Authorized:  func(token string) bool { return token == secret },
 		Ready:       ready,
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "sotto_up 1\n") }),
-		Conferences: m, Recordings: m, Tokens: m,
+		Conferences: m, Recordings: m, Tokens: m, Relay: m,
 	}, slog.New(slog.DiscardHandler)))
 	t.Cleanup(server.Close)
 	return server
@@ -214,6 +233,8 @@ func TestEverythingElseNeedsTheToken(t *testing.T) {
 		{"POST", "/admin/v1/conferences/room-1/tokens", "{}"},
 		{"POST", "/admin/v1/conferences/room-1/stream-tokens", "{}"},
 		{"POST", "/admin/v1/opener-tokens", "{}"},
+		{"GET", "/admin/v1/turn/allocations", ""},
+		{"DELETE", "/admin/v1/turn/allocations/a_1", ""},
 		{"GET", "/admin/v1/nothing", ""},
 		{"GET", "/admin/", ""},
 	}
@@ -229,7 +250,7 @@ func TestEverythingElseNeedsTheToken(t *testing.T) {
 			}
 		}
 	}
-	if len(m.conferences["room-1"].Participants) != 2 || len(m.granted) != 0 {
+	if len(m.conferences["room-1"].Participants) != 2 || len(m.granted) != 0 || len(m.allocations) != 2 {
 		t.Error("a refused request changed something")
 	}
 	if status, _, _ := call(t, server, "GET", "/admin/v1/conferences", "", "bearer "+secret); status != http.StatusOK {
@@ -285,6 +306,16 @@ func TestAPI(t *testing.T) {
 		{"DELETE", "/admin/v1/conferences/room-1", "", 204, ""},
 		{"DELETE", "/admin/v1/conferences/room-1", "", 404, `~"code":"not_found"`},
 		{"GET", "/admin/v1/conferences", "", 200, `{"conferences":[]}`},
+		{"GET", "/admin/v1/turn/allocations", "", 200, `{"allocations":[` +
+			`{"id":"a_1","realm":"r","user":"carol","transport":"tls","client":"198.51.100.9:4","server":"198.51.100.1:5349","relayed":"198.51.100.1:50000",` +
+			`"protocol":"udp","mobile":false,"created":"2030-01-01T12:00:00Z","expires":"2030-01-01T12:01:00Z","permissions":["203.0.113.5"],` +
+			`"channels":[{"number":16384,"peer":"203.0.113.5:7","engine":"tcx"}],` +
+			`"relays":[{"engine":"server","upPackets":1,"upBytes":2,"downPackets":3,"downBytes":4}],"overBandwidth":5,"noPermission":6},` +
+			`{"id":"a_2","realm":"","user":"","transport":"","client":"","server":"","relayed":"","protocol":"","mobile":false,` +
+			`"created":"2030-01-01T12:00:00Z","expires":"2030-01-01T12:00:00Z","permissions":[],"channels":[],"relays":[],"overBandwidth":0,"noPermission":0}]}`},
+		{"DELETE", "/admin/v1/turn/allocations/a_1", "", 204, ""},
+		{"DELETE", "/admin/v1/turn/allocations/a_1", "", 404, `~/admin/v1/turn/allocations what is relayed`},
+		{"GET", "/admin/v1/turn/allocations", "", 200, `~{"allocations":[{"id":"a_2"`},
 		{"PATCH", "/admin/v1/conferences", "", 404, `~no such resource`},
 		{"GET", "/admin/v2/conferences", "", 404, `~openapi.json`},
 	}
@@ -342,7 +373,7 @@ func TestInnerFailuresStayInside(t *testing.T) {
 	m.broken = errors.New("disk on fire at /var/lib/secret")
 	var log bytes.Buffer
 	handler := New(Config{
-		Authorized: func(string) bool { return true }, Conferences: m, Recordings: m, Tokens: m,
+		Authorized: func(string) bool { return true }, Conferences: m, Recordings: m, Tokens: m, Relay: m,
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("GET", "/admin/v1/conferences", nil)
@@ -360,7 +391,7 @@ func TestChangesAreLoggedWithoutSecrets(t *testing.T) {
 	m := newMemory()
 	var log bytes.Buffer
 	handler := New(Config{
-		Authorized: func(string) bool { return true }, Conferences: m, Recordings: m, Tokens: m,
+		Authorized: func(string) bool { return true }, Conferences: m, Recordings: m, Tokens: m, Relay: m,
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	for _, step := range []struct{ method, path, logged string }{
 		{"POST", "/admin/v1/conferences", "opened a meeting"},

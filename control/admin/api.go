@@ -99,6 +99,7 @@ func (o operations) register(api huma.API) {
 		Summary: "Remove somebody from a meeting", Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
 	}, o.removeParticipant)
 	o.registerRecordings(api)
+	o.registerRelay(api)
 	huma.Register(api, huma.Operation{
 		OperationID: "make-join-token", Method: http.MethodPost, Path: "/admin/v1/conferences/{room}/tokens", DefaultStatus: http.StatusCreated,
 		Summary: "Make a token that lets its holder into a room", Errors: []int{http.StatusUnauthorized, http.StatusNotFound},
@@ -202,7 +203,7 @@ func (o operations) makeOpenerToken(ctx context.Context, in *askOpenerToken) (*n
 // failed inside is for the log only.
 func (o operations) refusal(doing string, err error) error {
 	if errors.Is(err, ErrNotFound) {
-		return problem(http.StatusNotFound, doing+": not found", "GET /admin/v1/conferences lists the meetings that go on")
+		return problem(http.StatusNotFound, doing+": not found", "GET /admin/v1/conferences lists the meetings that go on, /admin/v1/turn/allocations what is relayed")
 	}
 	if errors.Is(err, ErrRefused) {
 		return problem(http.StatusConflict, doing+": "+err.Error(), "the section [recording] of the configuration says whether, where and how much is recorded")

@@ -50,6 +50,21 @@ type TURN struct {
 	UserAllocations int      `toml:"user_allocations" doc:"Most allocations of one user at one time."`
 	UserBytes       int      `toml:"user_bytes_per_second" doc:"Most that one user may relay, in both directions together. 0: no limit."`
 	TotalBytes      int      `toml:"total_bytes_per_second" doc:"Most that all users may relay. 0: no limit."`
+	Realms          []Realm  `toml:"realms" doc:"Further realms, each a [[turn.realms]] table with a name, what it serves (addresses of this machine, TLS server names, origins), and users, secrets, allow_peers, deny_peers, allocations, user_allocations, user_bytes_per_second, total_bytes_per_second of its own."`
+}
+
+// Realm is one more world of TURN users.
+type Realm struct {
+	Name            string   `toml:"name"`
+	Serves          []string `toml:"serves"`
+	Users           []string `toml:"users"`
+	Secrets         []string `toml:"secrets"`
+	AllowPeers      []string `toml:"allow_peers"`
+	DenyPeers       []string `toml:"deny_peers"`
+	Allocations     int      `toml:"allocations"`
+	UserAllocations int      `toml:"user_allocations"`
+	UserBytes       int      `toml:"user_bytes_per_second"`
+	TotalBytes      int      `toml:"total_bytes_per_second"`
 }
 
 // Live is what SIGHUP changes in a running process.
@@ -126,7 +141,7 @@ func Default() Config {
 			},
 			TURN: TURN{
 				Listen: ":3478", TLSListen: ":5349", Realm: "sotto", Users: []string{}, Secrets: []string{}, RelayAddresses: []string{},
-				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20,
+				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20, Realms: []Realm{},
 			},
 			Recording: Recording{MaxBytes: 50 << 30},
 		},

@@ -36,6 +36,10 @@ func TestDocumentSaysWhatTheStructSays(t *testing.T) {
 	changed.Server.DataDir = "/srv/\"odd\"\\name\twith\u0001everything 会議"
 	changed.Media.PublicAddresses = []string{"198.51.100.7", "2001:db8::7"}
 	changed.Log.Level = "debug"
+	changed.TURN.Realms = []Realm{
+		{Name: "second", Serves: []string{"198.51.100.7"}, Users: []string{"a:b"}, Secrets: []string{}, AllowPeers: []string{}, DenyPeers: []string{}, UserBytes: 7},
+		{Name: "third", Serves: []string{}, Users: []string{}, Secrets: []string{strings.Repeat("s", 16)}, AllowPeers: []string{"10.0.0.0/8"}, DenyPeers: []string{}, Allocations: 5},
+	}
 	for _, c := range []Config{Default(), changed} {
 		got, err := Load("printed", []byte(Document(c)))
 		if err != nil {
@@ -136,6 +140,21 @@ func TestRefusedFiles(t *testing.T) {
 		{
 			"dotted and inline", "log.level = \"x\"\nmedia = { port = -1, shards = 300 }\n",
 			[]string{`f.toml:1: log.level: "x"`, `f.toml:2: media.port: -1`, `f.toml:2: media.shards: 300: want 0 to 256`},
+		},
+		{
+			"realms", "[turn]\nrealm = \"\"\nusers = [\"a\"]\n\n[[turn.realms]]\nname = \"x\"\nallow_peers = [\"10\"]\n[[turn.realms]]\nname = \"x\"\nsecrets = [\"short\"]\nallocations = -1\n",
+			[]string{
+				`f.toml:2: turn.realm: "": want 1 to 127 bytes`,
+				`f.toml:3: turn.users: number 1: want name:password`,
+				`f.toml:8: turn.realms: number 1: allow_peers: "10": want a network`,
+				`f.toml:8: turn.realms: number 2: secrets: number 1: want 16 characters or more`,
+				`f.toml:8: turn.realms: number 2: name: "x" is there already`,
+				`f.toml:8: turn.realms: number 2: allocations: -1: want 0 or more`,
+			},
+		},
+		{
+			"unknown key of a realm", "[[turn.realms]]\nnam = \"x\"\n",
+			[]string{"f.toml:2: turn.realms.nam: unknown key"},
 		},
 		{
 			"half a certificate", "[tls]\nkey_file = \"k.pem\"\n",

@@ -104,6 +104,12 @@ func literal(v reflect.Value) string {
 			items[i] = literal(v.Index(i))
 		}
 		return "[" + strings.Join(items, ", ") + "]"
+	case reflect.Struct:
+		items := make([]string, v.NumField())
+		for i := range items {
+			items[i] = v.Type().Field(i).Tag.Get("toml") + " = " + literal(v.Field(i))
+		}
+		return "{ " + strings.Join(items, ", ") + " }"
 	}
 	panic("config: no literal for " + v.Kind().String())
 }

@@ -85,29 +85,28 @@ func (t TURN) validate(wrong func(key, format string, args ...any)) {
 			wrong("turn.tls_listen", "%q: %v", t.TLSListen, err)
 		}
 	}
-	if t.Realm == "" || len(t.Realm) > 127 || strings.ContainsAny(t.Realm, "\"\\") {
-		wrong("turn.realm", "%q: want 1 to 127 bytes without quotes", t.Realm)
-	}
-	for i, u := range t.Users {
-		if name, password, ok := strings.Cut(u, ":"); !ok || name == "" || password == "" {
-			wrong("turn.users", "number %d: want name:password", i+1)
+	checkRealm("realm", Realm{Name: t.Realm, Users: t.Users, Secrets: t.Secrets, AllowPeers: t.AllowPeers, DenyPeers: t.DenyPeers}, func(key, format string, args ...any) {
+		wrong("turn."+key, format, args...)
+	})
+	names := map[string]bool{t.Realm: true}
+	for i, r := range t.Realms {
+		report := func(key, format string, args ...any) {
+			wrong("turn.realms", "number %d: %s: %s", i+1, key, fmt.Sprintf(format, args...))
 		}
-	}
-	for i, s := range t.Secrets {
-		if len(s) < 16 {
-			wrong("turn.secrets", "number %d: want 16 characters or more", i+1)
+		checkRealm("name", r, report)
+		if names[r.Name] {
+			report("name", "%q is there already", r.Name)
+		}
+		names[r.Name] = true
+		for key, n := range map[string]int{"allocations": r.Allocations, "user_allocations": r.UserAllocations, "user_bytes_per_second": r.UserBytes, "total_bytes_per_second": r.TotalBytes} {
+			if n < 0 {
+				report(key, "%d: want 0 or more", n)
+			}
 		}
 	}
 	for _, a := range t.RelayAddresses {
 		if addr, err := netip.ParseAddr(a); err != nil || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" {
 			wrong("turn.relay_addresses", "%q: want an address of this machine", a)
-		}
-	}
-	for key, all := range map[string][]string{"turn.allow_peers": t.AllowPeers, "turn.deny_peers": t.DenyPeers} {
-		for _, p := range all {
-			if _, err := netip.ParsePrefix(p); err != nil {
-				wrong(key, "%q: want a network such as 10.1.0.0/16", p)
-			}
 		}
 	}
 	if t.FirstPort < 1024 || t.LastPort > 65535 || t.FirstPort > t.LastPort {
@@ -121,6 +120,30 @@ func (t TURN) validate(wrong func(key, format string, args ...any)) {
 	for key, n := range map[string]int{"turn.user_bytes_per_second": t.UserBytes, "turn.total_bytes_per_second": t.TotalBytes} {
 		if n < 0 {
 			wrong(key, "%d: want 0 or more", n)
+		}
+	}
+}
+
+// checkRealm reports what is wrong with a realm, by the keys below it.
+func checkRealm(nameKey string, r Realm, wrong func(key, format string, args ...any)) {
+	if r.Name == "" || len(r.Name) > 127 || strings.ContainsAny(r.Name, "\"\\") {
+		wrong(nameKey, "%q: want 1 to 127 bytes without quotes", r.Name)
+	}
+	for i, u := range r.Users {
+		if name, password, ok := strings.Cut(u, ":"); !ok || name == "" || password == "" {
+			wrong("users", "number %d: want name:password", i+1)
+		}
+	}
+	for i, s := range r.Secrets {
+		if len(s) < 16 {
+			wrong("secrets", "number %d: want 16 characters or more", i+1)
+		}
+	}
+	for key, all := range map[string][]string{"allow_peers": r.AllowPeers, "deny_peers": r.DenyPeers} {
+		for _, p := range all {
+			if _, err := netip.ParsePrefix(p); err != nil {
+				wrong(key, "%q: want a network such as 10.1.0.0/16", p)
+			}
 		}
 	}
 }
