@@ -28,12 +28,18 @@ const (
 
 	Ingest Audience = "ingest" // publish into a room over WHIP
 	View   Audience = "view"   // watch a room over WHEP
+
+	KMS   Audience = "kms"   // open a channel to the KMS of one's own domain
+	Cloud Audience = "cloud" // use the services that see no content
 )
 
 // Errors that callers match.
 var (
 	ErrInvalid = errors.New("token: invalid")
 	ErrExpired = errors.New("token: expired")
+
+	// ErrAudience is an ErrInvalid: the token is good, but for something else.
+	ErrAudience = fmt.Errorf("%w: wrong audience", ErrInvalid)
 )
 
 // MaxLen is the length of the longest token that is looked at.
@@ -51,6 +57,11 @@ type Claims struct {
 	Name     string // the name its bearer goes by; may be empty
 	ID       string // tells tokens apart in logs
 	Expires  time.Time
+
+	Subject string // whom it speaks for: the opaque id of a user or service account
+	Domain  string // whose: the mail domain
+	Service string // the type of a service account; empty for users
+	Proof   string // thumbprint of the ProofKey that its bearer must prove to hold; empty: none
 }
 
 // payload is the form of the claims inside a token. Keys are fixed for ever; new ones may come.
@@ -61,6 +72,15 @@ type payload struct {
 	Name     string   `json:"name,omitempty"`
 	ID       string   `json:"jti,omitempty"`
 	Expires  int64    `json:"exp"` // seconds since 1970
+	Subject  string   `json:"sub,omitempty"`
+	Domain   string   `json:"dom,omitempty"`
+	Service  string   `json:"svc,omitempty"`
+	Confirm  *confirm `json:"cnf,omitempty"`
+}
+
+// confirm is RFC 7800 §3.1 with the member of RFC 9449 §6.1.
+type confirm struct {
+	Thumbprint string `json:"jkt"`
 }
 
 // Signer makes tokens. It cannot be printed or marshalled.
@@ -76,7 +96,14 @@ func (s *Signer) Sign(c Claims) (string, error) {
 	if c.Audience == "" || c.Expires.IsZero() {
 		return "", errors.New("token: sign: audience and expiry must be set")
 	}
-	text, err := json.Marshal(payload{c.Audience, c.Room, c.Role, c.Name, c.ID, c.Expires.Unix()})
+	p := payload{
+		Audience: c.Audience, Room: c.Room, Role: c.Role, Name: c.Name, ID: c.ID, Expires: c.Expires.Unix(),
+		Subject: c.Subject, Domain: c.Domain, Service: c.Service,
+	}
+	if c.Proof != "" {
+		p.Confirm = &confirm{c.Proof}
+	}
+	text, err := json.Marshal(p)
 	if err != nil {
 		return "", fmt.Errorf("token: sign: %w", err)
 	}
@@ -129,9 +156,15 @@ func (v *Verifier) Verify(token string, audience Audience, now time.Time) (Claim
 		return Claims{}, fmt.Errorf("%w: malformed claims", ErrInvalid)
 	}
 	if p.Audience != audience {
-		return Claims{}, fmt.Errorf("%w: it is for %q, not %q", ErrInvalid, p.Audience, audience)
+		return Claims{}, fmt.Errorf("%w: it is for %q, not %q", ErrAudience, p.Audience, audience)
 	}
-	c := Claims{p.Audience, p.Room, p.Role, p.Name, p.ID, time.Unix(p.Expires, 0)}
+	c := Claims{
+		Audience: p.Audience, Room: p.Room, Role: p.Role, Name: p.Name, ID: p.ID, Expires: time.Unix(p.Expires, 0),
+		Subject: p.Subject, Domain: p.Domain, Service: p.Service,
+	}
+	if p.Confirm != nil {
+		c.Proof = p.Confirm.Thumbprint
+	}
 	if !now.Before(c.Expires) {
 		return c, fmt.Errorf("%w at %s", ErrExpired, c.Expires.UTC().Format(time.RFC3339))
 	}
