@@ -8,7 +8,6 @@ import (
 
 	"github.com/sotto-edge/sotto/sfu"
 	"github.com/sotto-edge/sotto/sfu/data"
-	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 func (f *fixture) joinWithData(id sfu.ParticipantID) *member {
@@ -74,27 +73,15 @@ func TestDataSectionStays(t *testing.T) {
 // The association of data channels is not handed over: the participant is told, and the section is out of use in the next offer.
 // What else was offered stays as it was.
 func TestDataIsLostByHandover(t *testing.T) {
-	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
 	for _, outstanding := range []bool{false, true} {
-		f, g := start(t, secret), start(t, secret)
+		f, g := pair(t)
 		a := f.joinWithData("a")
 		f.join("b", mic).answer(1)
 		first := a.offer(1)
 		if !outstanding {
 			a.answer(1)
 		}
-		h, err := f.node.Conference("room").Export(f.ctx, sfu.Freeze)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := g.node.Import(g.ctx, h, sfu.ImportOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends, err := s.Activate(g.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ends := f.handOver(g)
 		if outstanding {
 			if err := ends["a"].Answer(g.ctx, 1, accept(first)); err != nil {
 				t.Fatal(err)

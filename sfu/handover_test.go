@@ -7,14 +7,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sotto-edge/sotto/sfu"
-	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 // What was offered, published and wanted on one node goes on on the other: the outstanding offer is answered there, the numbers
 // count on, sections and slots stay what they were.
 func TestHandoverOfNegotiation(t *testing.T) {
-	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
-	f, g := start(t, secret), start(t, secret)
+	f, g := pair(t)
 	a, b := f.join("a", mic, camera), f.join("b", mic)
 	am, ac := a.track(sfu.Microphone), a.track(sfu.Camera)
 	if err := b.Subscribe(f.ctx, []sfu.TrackID{am, ac}); err != nil {
@@ -40,13 +38,9 @@ func TestHandoverOfNegotiation(t *testing.T) {
 			t.Fatalf("%d of %d bytes: %v", i, len(h.Expose()), err)
 		}
 	}
-	s, err := g.node.Import(g.ctx, h, sfu.ImportOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ends, err := s.Activate(g.ctx)
-	if err != nil || len(ends) != 2 {
-		t.Fatalf("%d endpoints, %v", len(ends), err)
+	ends := g.takeOver(h)
+	if len(ends) != 2 {
+		t.Fatalf("%d endpoints", len(ends))
 	}
 	b2 := &member{ends["b"], g, "b"}
 	if err := b2.Answer(g.ctx, 1, accept(o)); !errors.Is(err, sfu.ErrStaleOffer) {
@@ -93,8 +87,7 @@ func TestHandoverOfNegotiation(t *testing.T) {
 // A publication that took a section up while an offer was outstanding is not what the answer to that offer speaks of, on whichever
 // node it arrives: it opens with the next one.
 func TestHandoverOfLaterPublication(t *testing.T) {
-	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
-	f, g := start(t, secret), start(t, secret)
+	f, g := pair(t)
 	a := f.join("a", mic)
 	a.answer(1)
 	if err := a.Restart(f.ctx); err != nil {
@@ -107,18 +100,7 @@ func TestHandoverOfLaterPublication(t *testing.T) {
 	if _, err := a.Publish(f.ctx, mic); err != nil {
 		t.Fatal(err)
 	}
-	h, err := f.node.Conference("room").Export(f.ctx, sfu.Freeze)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := g.node.Import(g.ctx, h, sfu.ImportOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ends, err := s.Activate(g.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ends := f.handOver(g)
 	codec := func() string {
 		t.Helper()
 		all, err := g.node.Conferences(g.ctx)
@@ -147,8 +129,7 @@ func TestHandoverOfLaterPublication(t *testing.T) {
 
 // How receivers show a track goes along, and with it which layers are of use: the new node says it of its own accord.
 func TestHandoverOfViews(t *testing.T) {
-	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
-	f, g := start(t, secret), start(t, secret)
+	f, g := pair(t)
 	a := f.join("a", sfu.Publish{Source: sfu.Camera, Simulcast: true})
 	a.answer(1)
 	camera := a.track(sfu.Camera)
@@ -167,18 +148,7 @@ func TestHandoverOfViews(t *testing.T) {
 		})
 	}
 	says(f, 1)
-	h, err := f.node.Conference("room").Export(f.ctx, sfu.Freeze)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := g.node.Import(g.ctx, h, sfu.ImportOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ends, err := s.Activate(g.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ends := f.handOver(g)
 	says(g, 3) // until it is clear that it stays so
 	says(g, 1)
 	if err := ends["b"].SetViews(g.ctx, []sfu.View{{Track: camera, Width: 1280, Height: 720}}); err != nil {

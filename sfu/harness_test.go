@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 // shards is what a Node of a test has. All tests run with one, and with three, over which conferences are spread as far as they go.
@@ -64,6 +65,37 @@ func start(t testing.TB, change ...func(*sfu.Config)) *fixture {
 	}
 	t.Cleanup(func() { _ = f.node.Close() })
 	return f
+}
+
+// pair starts two nodes between which conferences can be handed over.
+func pair(t testing.TB) (f, g *fixture) {
+	t.Helper()
+	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
+	return start(t, secret), start(t, secret)
+}
+
+// handOver takes the conference from one node to the other, and returns its endpoints there.
+func (f *fixture) handOver(g *fixture) map[sfu.ParticipantID]*sfu.Endpoint {
+	f.t.Helper()
+	h, err := f.node.Conference("room").Export(f.ctx, sfu.Freeze)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return g.takeOver(h)
+}
+
+// takeOver goes on with what was exported elsewhere.
+func (f *fixture) takeOver(h sfu.Handover) map[sfu.ParticipantID]*sfu.Endpoint {
+	f.t.Helper()
+	s, err := f.node.Import(f.ctx, h, sfu.ImportOptions{})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ends, err := s.Activate(f.ctx)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return ends
 }
 
 // until waits for an event.

@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sotto-edge/sotto/sfu"
-	"github.com/sotto-edge/sotto/sfu/transport/transporttest"
 )
 
 // clientOffer is the offer of a client that numbers formats and extensions in its own way.
@@ -272,8 +271,7 @@ func TestRestartOffered(t *testing.T) {
 }
 
 func TestClientsThatOfferAreHandedOver(t *testing.T) {
-	secret := func(c *sfu.Config) { c.Secret = transporttest.UfragKey(t) }
-	f, g := start(t, secret), start(t, secret)
+	f, g := pair(t)
 	e, _ := f.offered("whip", clientOffer(sfu.SendOnly), whipSources...)
 	view, _ := f.offered("whep", clientOffer(sfu.RecvOnly))
 	tracks, err := e.Tracks(f.ctx)
@@ -283,18 +281,7 @@ func TestClientsThatOfferAreHandedOver(t *testing.T) {
 	if err := view.Subscribe(f.ctx, []sfu.TrackID{tracks[sfu.Microphone]}); err != nil {
 		t.Fatal(err)
 	}
-	h, err := f.node.Conference("room").Export(f.ctx, sfu.Freeze)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := g.node.Import(g.ctx, h, sfu.ImportOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	there, err := s.Activate(g.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	there := f.handOver(g)
 	// What comes later finds the slots as they were offered, and makes no offer.
 	if err := there["whep"].Subscribe(g.ctx, []sfu.TrackID{tracks[sfu.Camera]}); err != nil {
 		t.Fatal(err)

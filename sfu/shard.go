@@ -74,14 +74,13 @@ const batchSize = 64
 
 // What can wait (udp.Socket.ReceiveAside) is looked at when the thread is awake for something else, but not more often than every
 // asideLeast, and at the latest after asidePatience: the shard with fifty receivers is told of arrivals 500 times a second, and each time
-// it would be woken for that alone. While there is no media it is looked at on multiples of grain, when timers are due too: a hundred who
+// it would be woken for that alone. While there is no media it is looked at on multiples of transport.Grain, when timers are due too: a hundred who
 // only sit there are a hundred reports and fifty checks a second. What comes after a while of nothing wakes the thread, and so does
 // everything while a session is about to find its way.
 const (
 	asideLeast    = int64(2 * time.Millisecond)
 	asidePatience = int64(25 * time.Millisecond)
 	asideMost     = 4 * batchSize // in one go
-	grain         = int64(50 * time.Millisecond)
 )
 
 // run is the shard's thread: a batch in, from the network and from other shards, what is for those handed over at once, everything
@@ -185,7 +184,7 @@ func (s *shard) rest(now int64) {
 	if !s.pressing {
 		look := s.lookedAt + asidePatience
 		if quiet {
-			look = now + grain - now%grain
+			look = transport.Coarse(now + 1)
 		}
 		if until := max(0, time.Duration(look-now)); wait < 0 || wait > until {
 			wait = until

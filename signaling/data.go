@@ -23,16 +23,11 @@ func (s *Service) mayHaveData(ctx context.Context, p Principal) (bool, error) {
 
 // muteData lets nothing of what the session sends on data channels through, or everything again, until a host says otherwise.
 func (sess *Session) muteData(ctx context.Context, muted bool) *wire.Error {
-	select {
-	case sess.muting <- struct{}{}:
-		defer func() { <-sess.muting }()
-	case <-ctx.Done():
-		return sess.svc.public(ctx.Err(), "mute")
-	}
-	endpoint, refusal := sess.media()
+	endpoint, done, refusal := sess.turnToMute(ctx)
 	if refusal != nil {
-		return refuse(wire.NotFound, "the participant is gone", "")
+		return refusal
 	}
+	defer done()
 	if err := endpoint.MuteData(ctx, muted); err != nil {
 		return sess.svc.public(err, "mute data")
 	}

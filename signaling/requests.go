@@ -402,19 +402,29 @@ func (sess *Session) mute(ctx context.Context, r *wire.Mute) (wire.Reply, *wire.
 	return &wire.MuteOK{}, nil
 }
 
-// setMuted mutes or unmutes tracks of the session in somebody's name. The owner and hosts may be at it at once, so that the media
-// side and the roster are changed under one turn.
-func (sess *Session) setMuted(ctx context.Context, tracks []string, muted bool, by string) *wire.Error {
+// turnToMute returns what is to be muted, when nobody else is at it: the owner and hosts may be at once, and the media side and the
+// roster have to say the same afterwards.
+func (sess *Session) turnToMute(ctx context.Context) (endpoint Endpoint, done func(), refusal *wire.Error) {
 	select {
 	case sess.muting <- struct{}{}:
-		defer func() { <-sess.muting }()
 	case <-ctx.Done():
-		return sess.svc.public(ctx.Err(), "mute")
+		return nil, nil, sess.svc.public(ctx.Err(), "mute")
 	}
-	endpoint, refusal := sess.media()
+	done = func() { <-sess.muting }
+	if endpoint, refusal = sess.media(); refusal != nil {
+		done()
+		return nil, nil, refuse(wire.NotFound, "the participant is gone", "")
+	}
+	return endpoint, done, nil
+}
+
+// setMuted mutes or unmutes tracks of the session in somebody's name.
+func (sess *Session) setMuted(ctx context.Context, tracks []string, muted bool, by string) *wire.Error {
+	endpoint, done, refusal := sess.turnToMute(ctx)
 	if refusal != nil {
-		return refuse(wire.NotFound, "the participant is gone", "")
+		return refusal
 	}
+	defer done()
 	for _, id := range tracks {
 		if err := endpoint.SetMuted(ctx, sfu.TrackID(id), muted); err != nil {
 			return sess.svc.public(err, "mute")

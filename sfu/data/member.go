@@ -12,9 +12,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/pion/datachannel"
-	"github.com/pion/logging"
 	"github.com/pion/sctp"
 	"golang.org/x/time/rate"
+
+	"github.com/sotto-edge/sotto/internal/silence"
 )
 
 // Member is one participant's data. Its methods may be called from any goroutine, and none of them blocks.
@@ -82,7 +83,7 @@ func (m *Member) run() {
 	defer m.Close()
 	a, err := sctp.ServerWithOptions(
 		sctp.WithNetConn(m.conn), sctp.WithMTU(mtu), sctp.WithMaxReceiveBufferSize(receiveBuffer),
-		sctp.WithMaxMessageSize(uint32(m.hub.cfg.MessageBytes)), sctp.WithLoggerFactory(silence{}),
+		sctp.WithMaxMessageSize(uint32(m.hub.cfg.MessageBytes)), sctp.WithLoggerFactory(silence.Logger{}),
 	)
 	if err != nil {
 		return
@@ -130,7 +131,7 @@ type message struct {
 // serve is the goroutine of a channel that the client has opened.
 func (m *Member) serve(s *sctp.Stream, full bool) {
 	defer func() { _ = s.Close() }()
-	cfg := datachannel.Config{LoggerFactory: silence{}}
+	cfg := datachannel.Config{LoggerFactory: silence.Logger{}}
 	dc, err := datachannel.Server(s, &cfg)
 	if err != nil {
 		return
@@ -262,20 +263,3 @@ func (m *Member) spread(c *incoming, msg message) {
 }
 
 func (m *Member) told(c Closed) { m.hub.tell(m.room.id, c) }
-
-// silence is the logger of SCTP here: what a client does wrong is counted.
-type silence struct{}
-
-// NewLogger implements logging.LoggerFactory.
-func (silence) NewLogger(string) logging.LeveledLogger { return silence{} }
-
-func (silence) Trace(string)          {}
-func (silence) Tracef(string, ...any) {}
-func (silence) Debug(string)          {}
-func (silence) Debugf(string, ...any) {}
-func (silence) Info(string)           {}
-func (silence) Infof(string, ...any)  {}
-func (silence) Warn(string)           {}
-func (silence) Warnf(string, ...any)  {}
-func (silence) Error(string)          {}
-func (silence) Errorf(string, ...any) {}

@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/pion/datachannel"
+
+	"github.com/sotto-edge/sotto/internal/silence"
 )
 
 // outgoing is a channel to a member: it carries what another one sends on a channel of its own. It is guarded by the member's lock.
@@ -198,7 +200,7 @@ func (m *Member) send(o *outgoing, msg message) {
 	if o.dc == nil {
 		dc, err := datachannel.Dial(m.assoc, o.stream, &datachannel.Config{
 			ChannelType: o.of.kind, Priority: datachannel.ChannelPriorityNormal, ReliabilityParameter: o.of.value,
-			Label: o.of.label, Protocol: protocol(o.of), LoggerFactory: silence{},
+			Label: o.of.label, Protocol: protocol(o.of), LoggerFactory: silence.Logger{},
 		})
 		if err != nil {
 			m.fail(o)

@@ -270,7 +270,7 @@ func (p *Peer) arrived(seq uint16, now int64) {
 	}
 	p.twcc.Received(seq, now)
 	if p.feedbackAt == 0 {
-		p.feedbackAt = coarse(now + feedbackInterval - grain/2)
+		p.feedbackAt = transport.Coarse(now + feedbackInterval - transport.Grain/2)
 		p.router.timers.sooner(p, p.feedbackAt)
 	}
 }
@@ -288,7 +288,7 @@ func (p *Peer) tick(now int64) int64 {
 	}
 	next = min(next, p.sendEchoes(now), p.pump(now))
 	if p.reportAt <= now {
-		p.reportAt = coarse(now + reportInterval - grain)
+		p.reportAt = transport.Coarse(now + reportInterval - transport.Grain)
 		if !p.sendReports(now) {
 			p.reportAt = now + reportInterval - now%reportInterval // all who have nothing to say wake the thread together
 		}

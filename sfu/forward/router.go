@@ -37,7 +37,6 @@ const (
 	keyWish          = 3 * second         // a wish for a key frame is repeated for so long, unless it is renewed
 	resendInterval   = 20 * millisecond   // a packet is not retransmitted twice in this time, if the round trip is unknown
 	quantum          = 2 * millisecond    // the packets of a picture wait for each other so long at most
-	grain            = 50 * millisecond   // what need not be exact falls due at multiples of it, for many peers at once
 )
 
 // Observer hears of what the owner of a Router cannot see from its own calls. It is called on the shard's thread and must not
@@ -281,7 +280,7 @@ func (r *Router) State(s *transport.Session, st transport.State, now int64) {
 		return
 	}
 	if st == transport.StateConnected {
-		p.reportAt = coarse(now + reportInterval - grain)
+		p.reportAt = transport.Coarse(now + reportInterval - transport.Grain)
 		r.timers.sooner(p, p.reportAt)
 		for _, leg := range p.legs {
 			leg.askKey(now)
@@ -289,9 +288,6 @@ func (r *Router) State(s *transport.Session, st transport.State, now int64) {
 	}
 	r.obs.State(p, st)
 }
-
-// coarse returns the moment at or after at when what need not be exact falls due.
-func coarse(at int64) int64 { return at + grain - 1 - (at+grain-1)%grain }
 
 // NextDeadline returns the time of the next Tick that has something to do, or math.MaxInt64.
 func (r *Router) NextDeadline() int64 { return min(r.timers.next(), r.heldTo) }

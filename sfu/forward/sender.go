@@ -7,6 +7,7 @@ import (
 	"github.com/sotto-edge/sotto/sfu/bwe"
 	"github.com/sotto-edge/sotto/sfu/layer"
 	"github.com/sotto-edge/sotto/sfu/rtcp"
+	"github.com/sotto-edge/sotto/sfu/transport"
 )
 
 const (
@@ -175,8 +176,8 @@ func (p *Peer) pump(now int64) int64 {
 	if o.pace.n == 0 {
 		p.probe(now)
 	}
-	if next = max(next, now+millisecond); next > now+grain && next != math.MaxInt64 {
-		next = coarse(next)
+	if next = max(next, now+millisecond); next > now+transport.Grain && next != math.MaxInt64 {
+		next = transport.Coarse(next)
 	}
 	return min(next, heldTo, o.pace.next())
 }

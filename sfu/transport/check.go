@@ -14,7 +14,6 @@ const (
 	triesProven      = 7
 
 	consentInterval = 5 * second // RFC 7675 §5.1
-	grain           = 50 * millisecond
 	standbyInterval = 2500 * millisecond
 	consentExpiry   = 30 * second // RFC 7675 §5.1
 

@@ -143,12 +143,12 @@ func (s *Session) schedule(now int64) {
 		case p.tx.kind != txNone:
 			due = min(due, p.tx.next)
 		case p.valid:
-			due = min(due, coarse(s.checkDue(i)))
+			due = min(due, Coarse(s.checkDue(i)))
 		}
 		if p.valid || i == s.selected {
-			due = min(due, coarse(p.consent+consentExpiry))
+			due = min(due, Coarse(p.consent+consentExpiry))
 		} else {
-			due = min(due, coarse(p.heard+consentExpiry))
+			due = min(due, Coarse(p.heard+consentExpiry))
 		}
 	}
 	if s.mode == modeActive {
@@ -157,15 +157,11 @@ func (s *Session) schedule(now int64) {
 	s.mux.timers.set(s, max(due, now+millisecond))
 }
 
-// coarse returns the moment at or after at when what need not be exact falls due: the same for many sessions, so that the thread
-// wakes once for all of them.
-func coarse(at int64) int64 { return at + grain - 1 - (at+grain-1)%grain }
-
 // choiceDue is when choose or judge must look again.
 func (s *Session) choiceDue(now int64) int64 {
 	due := Never
 	if s.state == StateConnected {
-		due = min(due, coarse(s.heard+disconnectAfter))
+		due = min(due, Coarse(s.heard+disconnectAfter))
 	} else if s.connectBy > now {
 		due = min(due, s.connectBy)
 	}

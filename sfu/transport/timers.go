@@ -1,5 +1,12 @@
 package transport
 
+// Grain is what Coarse rounds to.
+const Grain = 50 * millisecond
+
+// Coarse returns the moment at or after at when what need not be exact falls due: the same for many sessions, and for what else
+// their shard does, so that its thread wakes once for all of them.
+func Coarse(at int64) int64 { return at + Grain - 1 - (at+Grain-1)%Grain }
+
 // timers is a binary heap of sessions by deadline. Sessions know their place in
 // it, so that a deadline can be moved; packets never touch it.
 type timers struct {

@@ -103,6 +103,32 @@ export class Server {
  */
 function madeUp({ tone, hue, width, height, fps = 12, via }) {
   window.seen = { offers: 0 }
+  window.lab = {
+    /** A fingerprint of the picture that a video element shows now. */
+    hash(video) {
+      const c = new OffscreenCanvas(64, 36).getContext('2d', { willReadFrequently: true })
+      c.drawImage(video, 0, 0, 64, 36)
+      let hash = 0
+      for (const v of c.getImageData(0, 0, 64, 36).data) hash = (hash * 31 + v) | 0
+      return hash
+    },
+    /** The loudest frequency of a stream; 0 if it is silent. */
+    async loudest(stream) {
+      window.ears ??= new AudioContext()
+      await window.ears.resume()
+      const source = window.ears.createMediaStreamSource(stream)
+      const analyser = window.ears.createAnalyser()
+      analyser.fftSize = 8192
+      analyser.smoothingTimeConstant = 0
+      source.connect(analyser)
+      await new Promise((r) => setTimeout(r, 400))
+      const bins = new Float32Array(analyser.frequencyBinCount)
+      analyser.getFloatFrequencyData(bins)
+      source.disconnect()
+      const best = bins.reduce((b, v, i) => (i && v > bins[b] ? i : b), 0)
+      return bins[best] > -60 ? Math.round((best * window.ears.sampleRate) / analyser.fftSize) : 0
+    },
+  }
   const moving = (w, h, label) => {
     const canvas = document.createElement('canvas')
     canvas.width = w
@@ -247,36 +273,18 @@ const look = {
     for (const p of window.sotto.roster) {
       const video = document.querySelector(`.tile[data-participant="${p.id}"][data-kind="person"] video`)
       if (!video?.videoWidth) continue
-      const canvas = new OffscreenCanvas(64, 36)
-      const c = canvas.getContext('2d', { willReadFrequently: true })
-      c.drawImage(video, 0, 0, 64, 36)
-      let hash = 0
-      for (const v of c.getImageData(0, 0, 64, 36).data) hash = (hash * 31 + v) | 0
-      out[p.name] = hash
+      out[p.name] = window.lab.hash(video)
     }
     return out
   },
   /** The loudest frequency of each participant's microphone. */
   async tones() {
     const out = {}
-    window.ears ??= new AudioContext()
-    await window.ears.resume()
     for (const slot of Object.values(window.sotto.slots)) {
       if (slot.source !== 'microphone' || !slot.receiver) continue
       const track = slot.receiver.track ?? slot.receiver
-      const source = window.ears.createMediaStreamSource(new MediaStream([track]))
-      const analyser = window.ears.createAnalyser()
-      analyser.fftSize = 8192
-      analyser.smoothingTimeConstant = 0
-      source.connect(analyser)
-      await new Promise((r) => setTimeout(r, 400))
-      const bins = new Float32Array(analyser.frequencyBinCount)
-      analyser.getFloatFrequencyData(bins)
-      source.disconnect()
-      let best = 0
-      for (let i = 1; i < bins.length; i++) if (bins[i] > bins[best]) best = i
       const name = window.sotto.roster.find((p) => p.id === slot.participant)?.name
-      out[name] = bins[best] > -60 ? Math.round((best * window.ears.sampleRate) / analyser.fftSize) : 0
+      out[name] = await window.lab.loudest(new MediaStream([track]))
     }
     return out
   },

@@ -84,34 +84,14 @@ const look = {
   state: () => ({ ...window.sotto.state, log: window.sotto.log }),
   async picture() {
     const video = document.querySelector('video')
-    const canvas = new OffscreenCanvas(64, 36)
-    const c = canvas.getContext('2d', { willReadFrequently: true })
-    c.drawImage(video, 0, 0, 64, 36)
-    let hash = 0
-    for (const v of c.getImageData(0, 0, 64, 36).data) hash = (hash * 31 + v) | 0
     let frames = 0
     for (const s of (await window.sotto.pc.getStats()).values()) if (s.type === 'inbound-rtp' && s.kind === 'video') frames = s.framesDecoded
-    return { hash, frames, width: video.videoWidth, shown: video.checkVisibility({ opacityProperty: true }) }
+    return { hash: window.lab.hash(video), frames, width: video.videoWidth, shown: video.checkVisibility({ opacityProperty: true }) }
   },
   /** The loudest frequencies of all voices. */
   async tones() {
     const out = []
-    window.ears ??= new AudioContext()
-    await window.ears.resume()
-    for (const { srcObject } of document.querySelectorAll('audio')) {
-      const source = window.ears.createMediaStreamSource(srcObject)
-      const analyser = window.ears.createAnalyser()
-      analyser.fftSize = 8192
-      analyser.smoothingTimeConstant = 0
-      source.connect(analyser)
-      await new Promise((r) => setTimeout(r, 400))
-      const bins = new Float32Array(analyser.frequencyBinCount)
-      analyser.getFloatFrequencyData(bins)
-      source.disconnect()
-      let best = 0
-      for (let i = 1; i < bins.length; i++) if (bins[i] > bins[best]) best = i
-      out.push(bins[best] > -60 ? Math.round((best * window.ears.sampleRate) / analyser.fftSize) : 0)
-    }
+    for (const { srcObject } of document.querySelectorAll('audio')) out.push(await window.lab.loudest(srcObject))
     return out
   },
   ufrag: () => /a=ice-ufrag:(\S+)/.exec(window.sotto.pc.remoteDescription.sdp)[1],

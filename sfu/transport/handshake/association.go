@@ -9,6 +9,7 @@ import (
 
 	"github.com/pion/dtls/v3"
 
+	"github.com/sotto-edge/sotto/internal/silence"
 	"github.com/sotto-edge/sotto/perc/srtp"
 	"github.com/sotto-edge/sotto/sfu/transport"
 )
@@ -77,7 +78,7 @@ func (a *association) shake() (transport.Keys, *parked, error) {
 		dtls.WithInsecureSkipVerifyHello(true), // ICE has verified the address
 		dtls.WithFlightInterval(retransmitAfter),
 		dtls.WithMTU(p.cfg.MTU),
-		dtls.WithLoggerFactory(silence{}),
+		dtls.WithLoggerFactory(silence.Logger{}),
 	)
 	if err != nil {
 		return transport.Keys{}, nil, fmt.Errorf("handshake: %w", err)

@@ -5,8 +5,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"github.com/pion/logging"
 )
 
 // queueLen bounds the datagrams that wait for an association. A flight of a client
@@ -176,20 +174,3 @@ type addr struct{}
 
 func (addr) Network() string { return "udp" }
 func (addr) String() string  { return "session" }
-
-// silence is the logger of pion/dtls here: what a client does wrong is counted.
-type silence struct{}
-
-// NewLogger implements logging.LoggerFactory.
-func (silence) NewLogger(string) logging.LeveledLogger { return silence{} }
-
-func (silence) Trace(string)          {}
-func (silence) Tracef(string, ...any) {}
-func (silence) Debug(string)          {}
-func (silence) Debugf(string, ...any) {}
-func (silence) Info(string)           {}
-func (silence) Infof(string, ...any)  {}
-func (silence) Warn(string)           {}
-func (silence) Warnf(string, ...any)  {}
-func (silence) Error(string)          {}
-func (silence) Errorf(string, ...any) {}
