@@ -25,7 +25,7 @@ const (
 // seat is a client: a socket that is connected to the server, and what it has there.
 type seat struct {
 	conn    *net.UDPConn
-	fd      int
+	fd      int // instead of conn, once requests are over; 0 until then
 	relayed netip.AddrPort
 	channel uint16
 
@@ -53,14 +53,24 @@ func control(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
-// handle is the number of a socket.
-func handle(c *net.UDPConn) (fd int, err error) {
+// bare takes a socket from the runtime, whose poller every packet would wake: over a line within one machine that is the sender's time,
+// which no server would be made to pay by a network card.
+func bare(c *net.UDPConn) (fd int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return -1, err
+		return -1, fmt.Errorf("bench: a socket of an end: %w", err)
 	}
-	err = raw.Control(func(n uintptr) { fd = int(n) })
-	return fd, err
+	var failed error
+	if err := raw.Control(func(n uintptr) { fd, failed = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return -1, fmt.Errorf("bench: a socket of an end: %w", err)
+	}
+	if failed != nil {
+		return -1, fmt.Errorf("bench: a socket of an end: %w", failed)
+	}
+	if err := c.Close(); err != nil {
+		return -1, errors.Join(fmt.Errorf("bench: a socket of an end: %w", err), unix.Close(fd))
+	}
+	return fd, nil
 }
 
 // newSeat opens the socket of the client of that number.
@@ -74,17 +84,25 @@ func newSeat(p *place, a addresses, i int, to netip.AddrPort) (*seat, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench: a client's socket: %w", err)
 	}
-	s := &seat{
+	return &seat{
 		conn: conn.(*net.UDPConn), channel: uint16(0x4000 + i), in: make([]byte, 1500),
 		key: stun.NewLongTermIntegrity(username, realm, password), realm: stun.NewRealm(realm),
-	}
-	if s.fd, err = handle(s.conn); err != nil {
-		return nil, errors.Join(fmt.Errorf("bench: a client's socket: %w", err), conn.Close())
-	}
-	return s, nil
+	}, nil
 }
 
-func (s *seat) close() { _ = s.conn.Close() }
+func (s *seat) close() {
+	if s.fd > 0 {
+		_ = unix.Close(s.fd)
+		return
+	}
+	_ = s.conn.Close()
+}
+
+// settle ends the requests: what follows is the load's.
+func (s *seat) settle() (err error) {
+	s.fd, err = bare(s.conn)
+	return err
+}
 
 // raw sends a message once and returns the answer; nil: there is none.
 func (s *seat) raw(m *stun.Message) *stun.Message {

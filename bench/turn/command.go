@@ -16,9 +16,11 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
 	"github.com/sotto-edge/sotto/bench/internal/report"
@@ -50,8 +52,11 @@ type Command struct {
 	Families    []string      `enum:"ipv4,ipv6" default:"ipv4,ipv6" help:"Families of all addresses."`
 	Orders      []string      `enum:"interleaved,bursts" default:"interleaved" help:"One packet of each client after the other (interleaved), or eight of each (bursts)."`
 	Duration    time.Duration `default:"2s" help:"How long each of these is measured."`
+	Beside      string        `placeholder:"NAME" help:"A second server that takes turns with the first under each load: coturn, sotto, or the file of another build of sotto."`
+	Runs        int           `default:"1" help:"Measures of each load, of which the medians are told."`
 	Allocations int           `default:"1000" help:"Allocations that are made for the memory of one, and how fast they are made; 0: none."`
 	Loopback    bool          `help:"Measure on loopback even as root."`
+	Plain       bool          `help:"Between namespaces, take checksums and segmentation from the devices."`
 	JSON        bool          `help:"Print one JSON object instead of the table."`
 	Report      string        `placeholder:"F.html" help:"Write a page with charts to this file."`
 
@@ -65,6 +70,7 @@ const (
 	maxClients     = 1000
 	maxAllocations = 10000
 	maxRate        = 200_000
+	maxRuns        = 100
 )
 
 // Validate implements what kong asks for.
@@ -76,6 +82,8 @@ func (c *Command) Validate() error {
 		return fmt.Errorf("at most %d allocations", maxAllocations)
 	case c.Rate < 100 || c.Rate > maxRate:
 		return fmt.Errorf("from 100 to %d packets per second", maxRate)
+	case c.Runs < 1 || c.Runs > maxRuns:
+		return fmt.Errorf("from one to %d runs", maxRuns)
 	case c.Duration < 100*time.Millisecond:
 		return errors.New("a tenth of a second at least")
 	case slices.ContainsFunc(c.Sizes, func(n int) bool { return n < minSize || n > maxSize }):
@@ -84,28 +92,45 @@ func (c *Command) Validate() error {
 	return nil
 }
 
-// binary finds the program of the server.
-func (c *Command) binary() (string, error) {
-	if c.Target == Coturn {
+// subject is a server to measure.
+type subject struct{ name, target, binary string }
+
+// subjects finds the programs.
+func (c *Command) subjects() ([]subject, error) {
+	first, err := c.subject(c.Target)
+	if err != nil || c.Beside == "" {
+		return []subject{first}, err
+	}
+	second, err := c.subject(c.Beside)
+	if second.name == first.name {
+		second.name += " again"
+	}
+	return []subject{first, second}, err
+}
+
+func (c *Command) subject(name string) (subject, error) {
+	switch {
+	case name == Coturn:
 		file, err := exec.LookPath("turnserver")
 		if err != nil {
-			return "", fmt.Errorf("bench: coturn is not here (apt-get install coturn): %w", err)
+			return subject{}, fmt.Errorf("bench: coturn is not here (apt-get install coturn): %w", err)
 		}
-		return file, nil
-	}
-	if c.Server != "" {
-		return c.Server, nil
+		return subject{name, Coturn, file}, nil
+	case name != Sotto:
+		return subject{filepath.Base(name), Sotto, name}, nil
+	case c.Server != "":
+		return subject{name, Sotto, c.Server}, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("bench: find this program: %w", err)
+		return subject{}, fmt.Errorf("bench: find this program: %w", err)
 	}
-	return self, nil
+	return subject{name, Sotto, self}, nil
 }
 
 // Missing says why a server cannot be measured here; nil: it can.
 func Missing(target string) error {
-	_, err := (&Command{Target: target}).binary()
+	_, err := (&Command{}).subject(target)
 	return err
 }
 
@@ -113,11 +138,11 @@ func Missing(target string) error {
 func (c *Command) Run(t terminal.Terminal) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	binary, err := c.binary()
+	subjects, err := c.subjects()
 	if err != nil {
 		return err
 	}
-	r, err := measure(ctx, c, binary, func(format string, args ...any) {
+	r, err := measure(ctx, c, subjects, func(format string, args ...any) {
 		if !c.JSON {
 			fmt.Fprintf(t.Err, format+"\n", args...)
 		}
@@ -153,18 +178,28 @@ func writeReport(name string, r *Result) error {
 // text is the result as a table for people.
 func (r *Result) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (engine %s) %s, %d clients\n", r.Server, r.Engine, r.place(), r.Clients)
-	if r.Allocations > 0 {
-		fmt.Fprintf(&b, "%-46s %s\n", "memory per allocation", kilobytes(r.RSSPerAllocation))
-		fmt.Fprintf(&b, "%-46s %.0f\n", "allocations with a channel per second", r.AllocationsPerSecond)
-		fmt.Fprintf(&b, "%-46s %s\n", "server CPU per allocation with a channel", microseconds(r.ServerCPUNSPerAllocation))
+	fmt.Fprintf(&b, "%d clients %s\n", r.Clients, r.place())
+	for _, s := range r.Servers {
+		fmt.Fprintf(&b, "%s, engine %s", s.Server, s.Engine)
+		if r.Allocations > 0 {
+			fmt.Fprintf(&b, ": %s and %s of CPU for an allocation with a channel, %.0f of them per second",
+				kilobytes(s.RSSPerAllocation), microseconds(s.ServerCPUNSPerAllocation), s.AllocationsPerSecond)
+		}
+		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "%-5s %-5s %5s %-12s %10s %8s %9s %14s %19s %12s %12s\n", "", "", "bytes", "order", "packets/s", "load", "lost",
-		"server µs/pkt", "of it kernel", "ends µs/pkt", "latency p99")
-	for _, w := range r.Windows {
-		fmt.Fprintf(&b, "%-5s %-5s %5d %-12s %10.0f %7.1f%% %9d %14.2f %18.0f%% %12.2f %9.2f ms\n", w.Family, w.Direction, w.Bytes, w.Order,
-			w.PacketsPerSecond, 100*w.LoadReachedRatio, w.PacketsLost, w.ServerCPUNSPerPacket/1e3, 100*w.ServerSystemRatio,
-			w.EndsCPUNSPerPacket/1e3, w.LatencyP99*1e3)
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "\nload\tserver\tpackets/s\tof the load\tlost\tserver µs/packet\tof it kernel\tends µs/packet\tlatency p50, p99\n")
+	for _, l := range r.Loads {
+		for i := range l.Servers {
+			s := &l.Servers[i]
+			ratio := ""
+			if i > 0 && s.ServerCPUNSPerPacket > 0 {
+				ratio = fmt.Sprintf(" (the first: ×%.2f)", l.Ratio)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%.0f\t%.1f %%\t%d\t%s%s\t%.0f %%\t%.2f\t%.2f, %.2f ms\n", l.label(), s.Server, s.PacketsPerSecond, 100*s.LoadReachedRatio,
+				s.PacketsLost, s.spread(), ratio, 100*s.ServerSystemRatio, s.EndsCPUNSPerPacket/1e3, s.LatencyP50*1e3, s.LatencyP99*1e3)
+		}
 	}
+	_ = w.Flush() // into memory
 	return b.String()
 }

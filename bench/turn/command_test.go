@@ -15,7 +15,7 @@ import (
 func standard() Command {
 	return Command{
 		Target: Sotto, Clients: 5, Rate: 1000, Sizes: []int{160, 1200}, Directions: []string{Up, Down}, Families: []string{"ipv4", "ipv6"},
-		Orders: []string{Interleaved, Bursts}, Duration: 100 * time.Millisecond, Allocations: 50, JSON: true,
+		Orders: []string{Interleaved, Bursts}, Duration: 100 * time.Millisecond, Runs: 1, Allocations: 50, JSON: true,
 	}
 }
 
@@ -32,6 +32,7 @@ func TestValidate(t *testing.T) {
 		"no time":            func(c *Command) { c.Duration = time.Millisecond },
 		"no room for stamps": func(c *Command) { c.Sizes = []int{160, minSize - 1} },
 		"fragments":          func(c *Command) { c.Sizes = []int{maxSize + 1} },
+		"no run":             func(c *Command) { c.Runs = 0 },
 		"no number":          func(c *Command) { c.Allocations = -1 },
 		"all of memory":      func(c *Command) { c.Allocations = maxAllocations + 1 },
 	} {
@@ -45,12 +46,20 @@ func TestValidate(t *testing.T) {
 
 // What was lost, and a load that was not reached, stand out on the page.
 func TestPage(t *testing.T) {
-	r := &Result{Server: Coturn, Engine: "coturn 0", Clients: 20, Allocations: 10, Windows: []Window{
-		{Family: "ipv4", Direction: Up, Bytes: 160, Order: Interleaved, LoadReachedRatio: 1, ServerCPUNSPerPacket: 4000},
-		{Family: "ipv6", Direction: Down, Bytes: 1200, Order: Bursts, LoadReachedRatio: 0.5, PacketsLost: 7, ServerCPUNSPerPacket: 8000},
+	load := Load{Family: "ipv6", Direction: Down, Bytes: 1200, Order: Bursts, Ratio: 0.5, Servers: []Figures{
+		summary([]Figures{{Server: Sotto, LoadReachedRatio: 1, ServerCPUNSPerPacket: 4000}}),
+		summary([]Figures{
+			{Server: Coturn, LoadReachedRatio: 0.25, PacketsLost: 3, ServerCPUNSPerPacket: 9000, PacketsSent: 100},
+			{Server: Coturn, LoadReachedRatio: 0.5, PacketsLost: 4, ServerCPUNSPerPacket: 7000, PacketsSent: 100},
+			{Server: Coturn, LoadReachedRatio: 1, ServerCPUNSPerPacket: 8000, PacketsSent: 80},
+		}),
 	}}
-	p := r.page()
-	rows := p.Tables[0].Rows
+	second := load.Servers[1]
+	if second.PacketsLost != 7 || second.LossRatio != 0.025 || second.LoadReachedRatio != 0.5 || second.spread() != "8.00 (7.00..9.00)" {
+		t.Errorf("medians: %+v", second)
+	}
+	r := &Result{Servers: []Server{{Server: Sotto}, {Server: Coturn}}, Clients: 20, Allocations: 10, Runs: 3, Loads: []Load{load}}
+	rows := r.page().Tables[1].Rows
 	if rows[0][3].Mark != report.Plain || rows[0][4].Mark != report.Plain || rows[1][3].Mark != report.Bad || rows[1][4].Mark != report.Bad {
 		t.Errorf("marks: %+v", rows)
 	}
@@ -62,7 +71,7 @@ func TestPage(t *testing.T) {
 	if err != nil || bytes.Count(text, []byte("<svg")) != 2 || !bytes.Contains(text, []byte("down 1200 B bursts v6")) || bytes.Contains(text, []byte("NaN")) {
 		t.Errorf("page of %d bytes, %v", len(text), err)
 	}
-	if table := r.text(); !strings.Contains(table, "8.00") || strings.Count(table, "\n") != 7 {
+	if table := r.text(); !strings.Contains(table, "8.00 (7.00..9.00) (the first: ×0.50)") || strings.Count(table, "\n") != 7 {
 		t.Errorf("table:\n%s", table)
 	}
 	if err := writeReport(filepath.Join(t.TempDir(), "none", "r.html"), r); err == nil {

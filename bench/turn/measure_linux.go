@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sotto-edge/sotto/bench/internal/netns"
 	"github.com/sotto-edge/sotto/bench/internal/proc"
 )
@@ -17,7 +19,7 @@ import (
 // Times of a run.
 const (
 	settling = 500 * time.Millisecond // before memory is read
-	warmUp   = 200 * time.Millisecond // of each window
+	warmUp   = 100 * time.Millisecond // of each window
 )
 
 // together is how many clients allocate at once.
@@ -25,16 +27,16 @@ const together = 16
 
 // run is one measure from its first process to its last.
 type run struct {
-	command *Command
-	binary  string
-	place   *place
-	result  *Result
-	tell    func(format string, args ...any)
-	window  uint32
+	command  *Command
+	subjects []subject
+	place    *place
+	result   *Result
+	tell     func(format string, args ...any)
+	window   uint32
 }
 
-func measure(ctx context.Context, c *Command, binary string, tell func(format string, args ...any)) (*Result, error) {
-	p, err := newPlace(c.Loopback)
+func measure(ctx context.Context, c *Command, subjects []subject, tell func(format string, args ...any)) (*Result, error) {
+	p, err := newPlace(c.Loopback, c.Plain)
 	if err != nil {
 		return nil, err
 	}
@@ -43,12 +45,18 @@ func measure(ctx context.Context, c *Command, binary string, tell func(format st
 		tell("over loopback: %v", netns.Possible())
 	}
 	r := &run{
-		command: c, binary: binary, place: p, tell: tell,
-		result: &Result{Bench: "turn", Machine: proc.Here(), Server: c.Target, Namespaces: p.server != nil, Clients: c.Clients, Windows: []Window{}},
+		command: c, subjects: subjects, place: p, tell: tell,
+		result: &Result{
+			Bench: "turn", Machine: proc.Here(), Namespaces: p.server != nil, Plain: c.Plain, Clients: c.Clients, Rate: c.Rate, Runs: c.Runs, Allocations: c.Allocations,
+			Servers: make([]Server, len(subjects)), Loads: []Load{},
+		},
 	}
-	if c.Allocations > 0 {
-		if err := r.memory(ctx); err != nil {
-			return nil, err
+	for i, s := range subjects {
+		r.result.Servers[i].Server = s.name
+		if c.Allocations > 0 {
+			if err := r.memory(ctx, i); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, family := range c.Families {
@@ -59,25 +67,30 @@ func measure(ctx context.Context, c *Command, binary string, tell func(format st
 	return r.result, nil
 }
 
-// with calls f with a server and a socket of the peer's, over one family.
-func (r *run) with(ctx context.Context, family string, f func(a addresses, s *server, peer *net.UDPConn) error) (err error) {
+// start starts a server, over one family.
+func (r *run) start(ctx context.Context, family string, i int) (addresses, *server, error) {
 	a := r.place.addresses(family)
-	s, err := start(ctx, r.place, a, r.command.Target, r.binary)
+	s, err := start(ctx, r.place, a, r.subjects[i], i)
 	if err != nil {
-		return err
+		return a, nil, err
 	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
-	r.result.Engine = s.engine
-	r.tell("%s, engine %s, %s: process %d", r.command.Target, s.engine, family, s.PID)
-	var conn net.PacketConn
+	r.result.Servers[i].Engine = s.engine
+	r.tell("%s, engine %s, %s: process %d", r.subjects[i].name, s.engine, family, s.PID)
+	return a, s, nil
+}
+
+// peer opens the peer's socket.
+func (r *run) peer(ctx context.Context, a addresses) (c *net.UDPConn, err error) {
 	in(r.place.peer, func() {
-		conn, err = (&net.ListenConfig{Control: control}).ListenPacket(ctx, "udp", netip.AddrPortFrom(a.peer, 0).String())
+		var conn net.PacketConn
+		if conn, err = (&net.ListenConfig{Control: control}).ListenPacket(ctx, "udp", netip.AddrPortFrom(a.peer, 0).String()); err == nil {
+			c = conn.(*net.UDPConn)
+		}
 	})
 	if err != nil {
-		return fmt.Errorf("bench: the peer's socket: %w", err)
+		return nil, fmt.Errorf("bench: the peer's socket: %w", err)
 	}
-	defer conn.Close()
-	return f(a, s, conn.(*net.UDPConn))
+	return c, nil
 }
 
 // occupy gives clients an allocation and a channel each.
@@ -131,36 +144,46 @@ func leave(seats []*seat) {
 }
 
 // memory makes many allocations, for what one takes.
-func (r *run) memory(ctx context.Context) error {
-	return r.with(ctx, r.command.Families[0], func(a addresses, s *server, peer *net.UDPConn) error {
-		n := r.command.Allocations
-		// The first few bring what a server makes but once.
-		first, err := r.occupy(ctx, a, s, peer, together)
-		if err != nil {
-			return err
-		}
-		defer leave(first)
-		before, ran, err := r.rest(ctx, s)
-		if err != nil {
-			return err
-		}
-		begin := time.Now()
-		seats, err := r.occupy(ctx, a, s, peer, n)
-		if err != nil {
-			return err
-		}
-		defer leave(seats)
-		took := time.Since(begin)
-		after, ranThen, err := r.rest(ctx, s)
-		if err != nil {
-			return err
-		}
-		r.result.Allocations, r.result.RSS = n, before.RSS
-		r.result.AllocationsPerSecond = float64(n) / took.Seconds()
-		r.result.RSSPerAllocation = float64(after.RSS-before.RSS) / float64(n)
-		r.result.ServerCPUNSPerAllocation = float64(ranThen-ran) / float64(n)
-		return nil
-	})
+func (r *run) memory(ctx context.Context, i int) (err error) {
+	a, s, err := r.start(ctx, r.command.Families[0], i)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	peer, err := r.peer(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer peer.Close()
+	// The first few bring what a server makes but once.
+	first, err := r.occupy(ctx, a, s, peer, together)
+	if err != nil {
+		return err
+	}
+	defer leave(first)
+	before, ran, err := r.rest(ctx, s)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	seats, err := r.occupy(ctx, a, s, peer, r.command.Allocations)
+	if err != nil {
+		return err
+	}
+	defer leave(seats)
+	took := time.Since(begin)
+	after, ranThen, err := r.rest(ctx, s)
+	if err != nil {
+		return err
+	}
+	n := float64(r.command.Allocations)
+	out := &r.result.Servers[i]
+	out.RSS = before.RSS
+	out.AllocationsPerSecond = n / took.Seconds()
+	out.RSSPerAllocation = float64(after.RSS-before.RSS) / n
+	out.ServerCPUNSPerAllocation = float64(ranThen-ran) / n
+	r.tell("%s: %s an allocation", out.Server, kilobytes(out.RSSPerAllocation))
+	return nil
 }
 
 // rest lets the server come to rest and reads what it holds.
@@ -182,32 +205,78 @@ func (r *run) rest(ctx context.Context, s *server) (proc.Usage, time.Duration, e
 	return u, ran, err
 }
 
-// relay measures all loads over one family.
-func (r *run) relay(ctx context.Context, family string) error {
-	return r.with(ctx, family, func(a addresses, s *server, peer *net.UDPConn) error {
+// stage is a server with its clients and their peer.
+type stage struct {
+	*server
+	seats []*seat
+	peer  int
+}
+
+// relay measures all loads over one family, the servers taking turns.
+func (r *run) relay(ctx context.Context, family string) (err error) {
+	stages := make([]stage, len(r.subjects))
+	for i := range stages {
+		a, s, err := r.start(ctx, family, i)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.Stop()) }()
+		peer, err := r.peer(ctx, a)
+		if err != nil {
+			return err
+		}
 		seats, err := r.occupy(ctx, a, s, peer, r.command.Clients)
 		if err != nil {
 			return err
 		}
 		defer leave(seats)
-		fd, err := handle(peer)
-		if err != nil {
-			return fmt.Errorf("bench: the peer's socket: %w", err)
-		}
-		for _, order := range r.command.Orders {
-			for _, direction := range r.command.Directions {
-				for _, size := range r.command.Sizes {
-					w := Window{Family: family, Direction: direction, Bytes: size, Order: order}
-					if err := r.fill(ctx, &w, s, seats, fd); err != nil {
-						return err
-					}
-					r.result.Windows = append(r.result.Windows, w)
-					r.tell("%s %s: %.2f µs, %d of %d lost", family, w.label(), w.ServerCPUNSPerPacket/1e3, w.PacketsLost, w.PacketsSent)
-				}
+		for _, s := range seats {
+			if err := s.settle(); err != nil {
+				return err
 			}
 		}
-		return nil
-	})
+		fd, err := bare(peer)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		stages[i] = stage{s, seats, fd}
+	}
+	for _, order := range r.command.Orders {
+		for _, direction := range r.command.Directions {
+			for _, size := range r.command.Sizes {
+				l := Load{Family: family, Direction: direction, Bytes: size, Order: order}
+				if err := r.turns(ctx, &l, stages); err != nil {
+					return err
+				}
+				r.result.Loads = append(r.result.Loads, l)
+			}
+		}
+	}
+	return nil
+}
+
+// turns measures one load on all servers, A B A B.
+func (r *run) turns(ctx context.Context, l *Load, stages []stage) error {
+	figures := make([][]Figures, len(stages))
+	for range r.command.Runs {
+		for i, s := range stages {
+			f, err := r.fill(ctx, l, s)
+			if err != nil {
+				return err
+			}
+			f.Server = r.subjects[i].name
+			figures[i] = append(figures[i], f)
+			r.tell("%s, %s: %.2f µs, %d of %d lost", l.label(), f.Server, f.ServerCPUNSPerPacket/1e3, f.PacketsLost, f.PacketsSent)
+		}
+	}
+	for _, runs := range figures {
+		l.Servers = append(l.Servers, summary(runs))
+	}
+	if len(stages) > 1 && l.Servers[1].ServerCPUNSPerPacket > 0 {
+		l.Ratio = l.Servers[0].ServerCPUNSPerPacket / l.Servers[1].ServerCPUNSPerPacket
+	}
+	return nil
 }
 
 // used is what was used up to a moment.
@@ -226,48 +295,48 @@ func (r *run) used(s *server) (u used, err error) {
 	return u, errors.Join(errs[:]...)
 }
 
-// fill measures one load.
-func (r *run) fill(ctx context.Context, w *Window, s *server, seats []*seat, peer int) error {
+// fill measures one load on one server.
+func (r *run) fill(ctx context.Context, l *Load, s stage) (f Figures, err error) {
 	next := func() *load {
 		r.window++
-		return newLoad(r.window, w.Direction, w.Order, w.Bytes, r.command.Rate, seats, peer)
+		return newLoad(r.window, l.Direction, l.Order, l.Bytes, r.command.Rate, s.seats, s.peer)
 	}
 	next().run(warmUp)
-	l := next()
-	from, err := r.used(s)
+	w := next()
+	from, err := r.used(s.server)
 	if err != nil {
-		return err
+		return f, err
 	}
 	begin := time.Now()
-	sending := l.run(r.command.Duration)
+	sending := w.run(r.command.Duration)
 	took := time.Since(begin)
-	to, err := r.used(s)
+	to, err := r.used(s.server)
 	if err != nil {
-		return err
+		return f, err
 	}
 	select {
 	case <-s.Gone():
-		return errors.New("bench: the server has ended: " + s.Log())
+		return f, errors.New("bench: the server has ended: " + s.Log())
 	case <-ctx.Done():
-		return fmt.Errorf("bench: %w", ctx.Err())
+		return f, fmt.Errorf("bench: %w", ctx.Err())
 	default:
 	}
-	if l.taken == 0 {
-		return fmt.Errorf("bench: of %d packets (%s) none arrived", l.sent, w.label())
+	if w.taken == 0 {
+		return f, fmt.Errorf("bench: of %d packets (%s) none arrived", w.sent, l.label())
 	}
-	n := float64(l.taken)
-	w.DurationSeconds = sending.Seconds()
-	w.PacketsSent, w.PacketsRelayed, w.PacketsDisordered, w.PacketsBroken = l.sent, l.taken, l.behind, l.broken
-	w.LoadReachedRatio = min(1, float64(l.sent)/(float64(r.command.Rate)*sending.Seconds()))
-	w.PacketsPerSecond = n / sending.Seconds()
-	w.PacketsLost = l.sent - min(l.sent, l.taken)
-	w.LossRatio = float64(w.PacketsLost) / float64(l.sent)
-	w.ServerCPUNSPerPacket = float64(to.ran-from.ran) / n
+	n := float64(w.taken)
+	f.DurationSeconds = sending.Seconds()
+	f.PacketsSent, f.PacketsRelayed, f.PacketsDisordered, f.PacketsBroken = w.sent, w.taken, w.behind, w.broken
+	f.LoadReachedRatio = min(1, float64(w.sent)/(float64(r.command.Rate)*sending.Seconds()))
+	f.PacketsPerSecond = n / sending.Seconds()
+	f.PacketsLost = w.sent - min(w.sent, w.taken)
+	f.LossRatio = float64(f.PacketsLost) / float64(w.sent)
+	f.ServerCPUNSPerPacket = float64(to.ran-from.ran) / n
 	if all := to.server.CPU() - from.server.CPU(); all > 0 {
-		w.ServerSystemRatio = float64(to.server.System-from.server.System) / float64(all)
+		f.ServerSystemRatio = float64(to.server.System-from.server.System) / float64(all)
 	}
-	w.EndsCPUNSPerPacket = float64(to.ends-from.ends) / n
-	w.OthersCPURatio = max(0, (to.busy-from.busy-(to.ran-from.ran)-(to.ends-from.ends)).Seconds()/took.Seconds())
-	w.LatencyP50, w.LatencyP99 = l.latencies.At(0.5), l.latencies.At(0.99)
-	return nil
+	f.EndsCPUNSPerPacket = float64(to.ends-from.ends) / n
+	f.OthersCPURatio = max(0, (to.busy-from.busy-(to.ran-from.ran)-(to.ends-from.ends)).Seconds()/took.Seconds())
+	f.LatencyP50, f.LatencyP99 = w.latencies.At(0.5), w.latencies.At(0.99)
+	return f, nil
 }

@@ -40,17 +40,26 @@ func whole(t *testing.T, c Command) {
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil || bytes.Count(out.Bytes(), []byte("\n")) != 1 {
 		t.Fatalf("%v: not one object on one line: %s", err, out.String())
 	}
-	if r.Server != c.Target || r.Engine == "" || r.Namespaces == c.Loopback || r.Allocations != c.Allocations || r.AllocationsPerSecond <= 0 ||
-		r.ServerCPUNSPerAllocation <= 0 || r.RSS <= 0 {
+	if r.Namespaces == c.Loopback || r.Allocations != c.Allocations {
 		t.Errorf("%+v", r)
 	}
-	if want := len(c.Sizes) * len(c.Directions) * len(c.Families) * len(c.Orders); len(r.Windows) != want {
-		t.Errorf("%d windows, want %d", len(r.Windows), want)
+	for i, s := range r.Servers {
+		if want := []string{c.Target, c.Beside}[i]; s.Server != want || s.Engine == "" || s.AllocationsPerSecond <= 0 || s.ServerCPUNSPerAllocation <= 0 || s.RSS <= 0 {
+			t.Errorf("%+v", s)
+		}
 	}
-	for _, w := range r.Windows {
-		if w.PacketsSent == 0 || w.PacketsRelayed != w.PacketsSent || w.PacketsLost != 0 || w.PacketsDisordered != 0 || w.PacketsBroken != 0 ||
-			w.ServerCPUNSPerPacket < 0 || w.EndsCPUNSPerPacket <= 0 || w.LatencyP50 <= 0 || w.LatencyP99 < w.LatencyP50 {
-			t.Errorf("%+v", w)
+	if want := len(c.Sizes) * len(c.Directions) * len(c.Families) * len(c.Orders); len(r.Loads) != want {
+		t.Errorf("%d loads, want %d", len(r.Loads), want)
+	}
+	for _, l := range r.Loads {
+		if len(l.Servers) != len(r.Servers) || (l.Ratio > 0) != (c.Beside != "") {
+			t.Errorf("%+v", l)
+		}
+		for _, f := range l.Servers {
+			if f.PacketsSent == 0 || f.PacketsRelayed != f.PacketsSent || f.PacketsLost != 0 || f.PacketsDisordered != 0 || f.PacketsBroken != 0 ||
+				f.ServerCPUNSPerPacket < 0 || f.EndsCPUNSPerPacket <= 0 || f.LatencyP50 <= 0 || f.LatencyP99 < f.LatencyP50 {
+				t.Errorf("%+v", f)
+			}
 		}
 	}
 }
@@ -61,23 +70,21 @@ func TestRun(t *testing.T) {
 		t.Skip("starts servers")
 	}
 	binary := build(t)
-	for _, target := range []string{Sotto, Coturn} {
-		for _, loopback := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s loopback=%t", target, loopback), func(t *testing.T) {
-				if err := Missing(target); err != nil {
-					t.Skip(err)
-				}
-				if !loopback && netns.Possible() != nil {
-					t.Skip(netns.Possible())
-				}
-				c := standard()
-				c.Target, c.Loopback, c.Server = target, loopback, binary
-				if target != Sotto || loopback {
-					c.Sizes, c.Orders = []int{1200}, []string{Bursts}
-				}
-				whole(t, c)
-			})
-		}
+	for _, loopback := range []bool{false, true} {
+		t.Run(fmt.Sprintf("loopback=%t", loopback), func(t *testing.T) {
+			if !loopback && netns.Possible() != nil {
+				t.Skip(netns.Possible())
+			}
+			c := standard()
+			c.Loopback, c.Server = loopback, binary
+			if loopback {
+				c.Sizes, c.Orders = []int{1200}, []string{Bursts}
+			}
+			if Missing(Coturn) == nil {
+				c.Beside = Coturn
+			}
+			whole(t, c)
+		})
 	}
 }
 

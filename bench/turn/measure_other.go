@@ -11,6 +11,6 @@ import (
 const stampSize = 24
 
 // measure needs /proc and the batched calls of Linux's sockets.
-func measure(context.Context, *Command, string, func(string, ...any)) (*Result, error) {
+func measure(context.Context, *Command, []subject, func(string, ...any)) (*Result, error) {
 	return nil, errors.New("bench: turn is measured on Linux only")
 }

@@ -14,7 +14,7 @@ type place struct {
 }
 
 // newPlace makes the machines. Clients have addresses of their own each, as many as are wanted: all of their networks are theirs.
-func newPlace(loopback bool) (_ *place, err error) {
+func newPlace(loopback, plain bool) (_ *place, err error) {
 	p := &place{}
 	if loopback || netns.Possible() != nil {
 		return p, nil
@@ -31,9 +31,9 @@ func newPlace(loopback bool) (_ *place, err error) {
 	}
 	return p, errors.Join(
 		netns.Join(netns.End{Machine: p.server, Device: "s0", Addresses: []string{"198.18.1.1/24", "2001:db8:1::1/64"}},
-			netns.End{Machine: p.client, Device: "c0", Addresses: []string{"198.18.1.2/24", "2001:db8:1::2/64"}}),
+			netns.End{Machine: p.client, Device: "c0", Addresses: []string{"198.18.1.2/24", "2001:db8:1::2/64"}}, plain),
 		netns.Join(netns.End{Machine: p.server, Device: "s1", Addresses: []string{"198.18.2.1/24", "2001:db8:2::1/64"}},
-			netns.End{Machine: p.peer, Device: "p0", Addresses: []string{"198.18.2.2/24", "2001:db8:2::2/64"}}),
+			netns.End{Machine: p.peer, Device: "p0", Addresses: []string{"198.18.2.2/24", "2001:db8:2::2/64"}}, plain),
 		p.client.IP("route add local 198.18.64.0/18 dev lo"), p.client.IP("-6 route add local 2001:db8:40::/48 dev lo"),
 		p.server.IP("route add 198.18.64.0/18 via 198.18.1.2"), p.server.IP("-6 route add 2001:db8:40::/48 via 2001:db8:1::2"),
 	)

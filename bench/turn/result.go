@@ -1,9 +1,11 @@
 package turn
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/sotto-edge/sotto/bench/internal/proc"
+	"github.com/sotto-edge/sotto/bench/internal/quantile"
 )
 
 // Result is what -json prints. Units are in the names.
@@ -11,27 +13,44 @@ type Result struct {
 	Bench   string       `json:"bench"`
 	Machine proc.Machine `json:"machine"`
 
-	Server     string `json:"server"`
-	Engine     string `json:"engine"` // what relays bound channels
-	Namespaces bool   `json:"namespaces"`
-	Clients    int    `json:"clients"`
+	Namespaces bool `json:"namespaces"` // else on loopback
+	Plain      bool `json:"plain_devices"`
+	Clients    int  `json:"clients"`
+	Rate       int  `json:"packets_per_second"` // that were asked for
+	Runs       int  `json:"runs"`
+	// Allocations is how many were made for the servers' figures of one.
+	Allocations int      `json:"allocations"`
+	Servers     []Server `json:"servers"`
+	Loads       []Load   `json:"loads"`
+}
 
-	// Of allocations with a channel each, over the first family.
-	Allocations              int     `json:"allocations"`
+// Server is one that was measured, and what an allocation with a channel costs it, over the first family.
+type Server struct {
+	Server string `json:"server"`
+	Engine string `json:"engine"` // what relays bound channels
+
 	AllocationsPerSecond     float64 `json:"allocations_per_second"`
 	ServerCPUNSPerAllocation float64 `json:"server_cpu_ns_per_allocation"`
 	RSSPerAllocation         float64 `json:"rss_bytes_per_allocation"`
 	RSS                      int64   `json:"rss_bytes"` // before there were any
-
-	Windows []Window `json:"windows"`
 }
 
-// Window is one load and what it cost. A packet is one that was relayed.
-type Window struct {
+// Load is one kind of packets, and how the servers fared.
+type Load struct {
 	Family    string `json:"family"`
 	Direction string `json:"direction"`
 	Bytes     int    `json:"payload_bytes"`
 	Order     string `json:"order"`
+
+	// Servers are the medians of the runs, in the order of the servers.
+	Servers []Figures `json:"servers"`
+	// Ratio is the first server's CPU per packet as a share of the second's; 0 without one.
+	Ratio float64 `json:"server_cpu_ratio,omitempty"`
+}
+
+// Figures are what a load costs a server. A packet is one that was relayed. Counts are of all runs.
+type Figures struct {
+	Server string `json:"server"`
 
 	DurationSeconds   float64 `json:"duration_seconds"`
 	PacketsSent       uint64  `json:"packets_sent"`
@@ -43,21 +62,80 @@ type Window struct {
 	PacketsDisordered uint64  `json:"packets_out_of_order"` // behind a later one of the same client
 	PacketsBroken     uint64  `json:"packets_broken"`       // that are not what was sent
 
-	ServerCPUNSPerPacket float64 `json:"server_cpu_ns_per_packet"`
-	ServerSystemRatio    float64 `json:"server_system_ratio"` // of the server's CPU time, in the kernel
-	EndsCPUNSPerPacket   float64 `json:"ends_cpu_ns_per_packet"`
-	OthersCPURatio       float64 `json:"others_cpu_ratio"` // of one core: what else ran on the machine
+	ServerCPUNSPerPacket     float64 `json:"server_cpu_ns_per_packet"`
+	ServerCPUNSPerPacketLow  float64 `json:"server_cpu_ns_per_packet_low"`
+	ServerCPUNSPerPacketHigh float64 `json:"server_cpu_ns_per_packet_high"`
+	ServerSystemRatio        float64 `json:"server_system_ratio"` // of the server's CPU time, in the kernel
+	EndsCPUNSPerPacket       float64 `json:"ends_cpu_ns_per_packet"`
+	OthersCPURatio           float64 `json:"others_cpu_ratio"` // of one core: what else ran on the machine
 
 	LatencyP50 float64 `json:"latency_seconds_p50"`
 	LatencyP99 float64 `json:"latency_seconds_p99"`
 }
 
+// summary is the medians of runs of one load.
+func summary(runs []Figures) Figures {
+	out := runs[0]
+	median := func(value func(*Figures) float64) (middle, low, high float64) {
+		var all quantile.Samples
+		for i := range runs {
+			all = append(all, value(&runs[i]))
+		}
+		all = all.Sorted()
+		n := len(all)
+		return (all[(n-1)/2] + all[n/2]) / 2, all[0], all[n-1]
+	}
+	out.ServerCPUNSPerPacket, out.ServerCPUNSPerPacketLow, out.ServerCPUNSPerPacketHigh = median(func(f *Figures) float64 { return f.ServerCPUNSPerPacket })
+	for _, value := range []func(*Figures) *float64{
+		func(f *Figures) *float64 { return &f.LoadReachedRatio }, func(f *Figures) *float64 { return &f.PacketsPerSecond },
+		func(f *Figures) *float64 { return &f.ServerSystemRatio }, func(f *Figures) *float64 { return &f.EndsCPUNSPerPacket },
+		func(f *Figures) *float64 { return &f.OthersCPURatio }, func(f *Figures) *float64 { return &f.LatencyP50 },
+		func(f *Figures) *float64 { return &f.LatencyP99 },
+	} {
+		*value(&out), _, _ = median(func(f *Figures) float64 { return *value(f) })
+	}
+	for _, f := range runs[1:] {
+		out.DurationSeconds += f.DurationSeconds
+		out.PacketsSent += f.PacketsSent
+		out.PacketsRelayed += f.PacketsRelayed
+		out.PacketsLost += f.PacketsLost
+		out.PacketsDisordered += f.PacketsDisordered
+		out.PacketsBroken += f.PacketsBroken
+	}
+	out.LossRatio = float64(out.PacketsLost) / float64(max(1, out.PacketsSent))
+	return out
+}
+
+// spread is the median with the least and the most.
+func (f *Figures) spread() string {
+	middle := strconv.FormatFloat(f.ServerCPUNSPerPacket/1e3, 'f', 2, 64)
+	if f.ServerCPUNSPerPacketLow == f.ServerCPUNSPerPacketHigh {
+		return middle
+	}
+	return fmt.Sprintf("%s (%.2f..%.2f)", middle, f.ServerCPUNSPerPacketLow/1e3, f.ServerCPUNSPerPacketHigh/1e3)
+}
+
+// label is the short name of a load.
+func (l *Load) label() string {
+	text := fmt.Sprintf("%s %d B", l.Direction, l.Bytes)
+	if l.Order == Bursts {
+		text += " bursts"
+	}
+	if l.Family == "ipv6" {
+		text += " v6"
+	}
+	return text
+}
+
 // place says where it was measured.
 func (r *Result) place() string {
-	if r.Namespaces {
-		return "between network namespaces"
+	switch {
+	case !r.Namespaces:
+		return "over loopback"
+	case r.Plain:
+		return "between network namespaces, devices without offloads"
 	}
-	return "over loopback"
+	return "between network namespaces, devices with offloads"
 }
 
 func microseconds(ns float64) string { return strconv.FormatFloat(ns/1000, 'f', 2, 64) + " µs" }

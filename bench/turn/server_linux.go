@@ -18,7 +18,7 @@ const (
 	password = "bench"
 )
 
-// standardPort is TURN's (RFC 8656 §7), where nobody else has it.
+// standardPort is TURN's (RFC 8656 §7), where nobody else has it; a second server has the next one.
 const standardPort = 3478
 
 // relaying is more of the appliance's configuration.
@@ -43,8 +43,8 @@ type server struct {
 }
 
 // start runs a server on the machine that is meant for it.
-func start(ctx context.Context, p *place, a addresses, target, binary string) (*server, error) {
-	at := netip.AddrPortFrom(a.listen, standardPort)
+func start(ctx context.Context, p *place, a addresses, what subject, number int) (*server, error) {
+	at := netip.AddrPortFrom(a.listen, uint16(standardPort+number))
 	if p.server == nil {
 		port, err := freePort(a.listen)
 		if err != nil {
@@ -52,11 +52,11 @@ func start(ctx context.Context, p *place, a addresses, target, binary string) (*
 		}
 		at = netip.AddrPortFrom(a.listen, port)
 	}
-	if target == Coturn {
-		return startCoturn(ctx, p, at, a, binary)
+	if what.target == Coturn {
+		return startCoturn(ctx, p, at, a, what.binary)
 	}
 	s, err := child.Start(ctx, child.Options{
-		Binary: binary, Public: a.relay.String(), Config: fmt.Sprintf(relaying, at, a.relay), Inside: func(f func()) { in(p.server, f) },
+		Binary: what.binary, Public: a.relay.String(), Config: fmt.Sprintf(relaying, at, a.relay), Inside: func(f func()) { in(p.server, f) },
 	})
 	if err != nil {
 		return nil, err

@@ -76,9 +76,9 @@ type End struct {
 	Addresses []string
 }
 
-// Join draws a line (a veth pair). Its ends compute no checksums and cut no packets for the senders, as most network cards of virtual
-// machines do not.
-func Join(a, b End) error {
+// Join draws a line (a veth pair). Plain ends compute no checksums and cut no runs of datagrams for the senders, as simple network
+// cards do not; others take them whole, as those with segmentation offload do.
+func Join(a, b End, plain bool) error {
 	err := a.IP("link add " + a.Device + " type veth peer name " + b.Device + " netns " + strconv.Itoa(b.tid))
 	for _, end := range []End{a, b} {
 		for _, addr := range end.Addresses {
@@ -87,7 +87,10 @@ func Join(a, b End) error {
 			}
 			err = errors.Join(err, end.IP("addr add "+addr+" dev "+end.Device))
 		}
-		err = errors.Join(err, end.IP("link set "+end.Device+" up"), end.plain(end.Device))
+		err = errors.Join(err, end.IP("link set "+end.Device+" up"))
+		if plain {
+			err = errors.Join(err, end.plain(end.Device))
+		}
 	}
 	return err
 }
