@@ -1,6 +1,7 @@
 package turn
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -71,6 +72,9 @@ func (d *datagrams) WriteTo(b []byte, addr net.Addr) (int, error) {
 		path = r.path
 	} else if a := d.server.table.inner(k); a != nil {
 		path = a.at().path
+	}
+	if isChannelData(out) {
+		out = out[:min(len(out), 4+int(binary.BigEndian.Uint16(out[2:])))] // the library pads it as on a stream; engines do not
 	}
 	if out != nil {
 		d.deliver(out, path)

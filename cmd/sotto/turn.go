@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"github.com/sotto-edge/sotto/turn"
 	"github.com/sotto-edge/sotto/turn/auth"
 	"github.com/sotto-edge/sotto/turn/policy"
+	"github.com/sotto-edge/sotto/turn/relay"
 )
 
 // relayLife is how long a participant may take to use the relay; what is in use goes on.
@@ -38,6 +40,7 @@ type relayServers struct {
 	authority *auth.Authority
 	realms    []turn.Realm // further ones
 	server    *turn.Server // nil: there is none
+	engine    *relay.Batch // nil: the server relays by itself
 	urls      []string
 }
 
@@ -106,6 +109,11 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	}
 	choose(&tc.Relay4, &tc.Relay6, addresses(r.cfg.RelayAddresses), own)
 	choose(&tc.Public4, &tc.Public6, addresses(cfg.Media.PublicAddresses), nil)
+	if r.engine, err = relay.NewBatch(max(1, runtime.NumCPU()/2)); err == nil {
+		tc.Offloader, tc.ListenPeers = r.engine, r.engine.ListenPeers
+	} else {
+		r.log.Warn("the server relays by itself", "err", err)
+	}
 	if err := r.listen(&tc, own, page); err != nil {
 		for _, s := range tc.Sockets {
 			_ = s.Close()
@@ -126,6 +134,9 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	obs.Expose(metrics, "sotto_turn", "TURN relay", func() (turn.Stats, error) { return r.server.Stats(), nil })
 	metrics.GaugeFunc("sotto_turn_engine", "Constant 1, labelled with what relays bound channels.", func() float64 { return 1 },
 		obs.Label{Name: "engine", Value: r.server.Engine()})
+	if r.engine != nil {
+		obs.Expose(metrics, "sotto_turn_batch", "Relaying of bound channels in user space", func() (relay.BatchStats, error) { return r.engine.Stats(), nil })
+	}
 	r.log.Info("relaying", "urls", r.urls, "engine", r.server.Engine(), "from4", tc.Relay4, "from6", tc.Relay6)
 	return nil
 }
@@ -137,7 +148,7 @@ func (r *relayServers) listen(tc *turn.Config, own []netip.Prefix, page *tlscert
 		return err
 	}
 	for i := range at {
-		s, err := turn.Listen(at[i])
+		s, err := r.listenUDP(at[i])
 		if err != nil {
 			return err
 		}
@@ -180,6 +191,14 @@ func (r *relayServers) listen(tc *turn.Config, own []netip.Prefix, page *tlscert
 		tc.Listeners = append(tc.Listeners, turn.Listener{Listener: d, Transport: turn.DTLS})
 	}
 	return nil
+}
+
+// listenUDP opens a port for UDP, which the engine reads if there is one.
+func (r *relayServers) listenUDP(at netip.AddrPort) (turn.Socket, error) {
+	if r.engine == nil {
+		return turn.Listen(at)
+	}
+	return r.engine.Listen(at)
 }
 
 // listening returns the addresses behind one of the configuration, which may stand for all of the machine's.
@@ -315,8 +334,12 @@ func (r *relayServers) For(_ context.Context, p signaling.Principal) ([]wire.ICE
 }
 
 func (r *relayServers) close() error {
-	if r.server == nil {
-		return nil
+	var err error
+	if r.server != nil {
+		err = r.server.Close()
 	}
-	return r.server.Close()
+	if r.engine != nil {
+		err = errors.Join(err, r.engine.Close())
+	}
+	return err
 }

@@ -151,7 +151,7 @@ func TestRelay(t *testing.T) {
 	}
 
 	_, _, metrics := r.do(t, http.MethodGet, r.Admin+"/metrics", "")
-	for _, line := range []string{`sotto_turn_engine{engine="none"} 1`, "sotto_turn_allocations_udp 2", "sotto_turn_requests_peer_forbidden_total [1-9]"} {
+	for _, line := range []string{`sotto_turn_engine{engine="batch"} 1`, "sotto_turn_allocations_udp 2", "sotto_turn_requests_peer_forbidden_total [1-9]"} {
 		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(metrics) {
 			t.Errorf("no %q in the metrics", line)
 		}
