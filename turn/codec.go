@@ -113,6 +113,11 @@ func (m message) errorCode(code int) message {
 	return m.add(stun.AttrErrorCode, append([]byte{0, 0, byte(code / 100), byte(code % 100)}, reasons[code]...))
 }
 
+// bareError is errorCode without words, for strangers.
+func (m message) bareError(code int) message {
+	return m.add(stun.AttrErrorCode, []byte{0, 0, byte(code / 100), byte(code % 100)})
+}
+
 // fingerprint closes a message (RFC 8489 §14.7).
 func (m message) fingerprint() message {
 	binary.BigEndian.PutUint16(m[2:], uint16(len(m)+8-stun.HeaderLen))

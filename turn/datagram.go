@@ -103,8 +103,7 @@ func Listen(addr netip.AddrPort) (Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = c.SetReadBuffer(4 << 20) // as much as the system gives
-	_ = c.SetWriteBuffer(4 << 20)
+	buffers(c, 4<<20)
 	return &socket{c, addrPort(c.LocalAddr())}, nil
 }
 

@@ -97,7 +97,7 @@ func (s *Server) binding(m *stun.Message, raw []byte, from source) []byte {
 	s.counters.bindings.Add(1)
 	a := newMessage(stun.NewType(stun.MethodBinding, stun.ClassSuccess), m.Tx)
 	if unknown := unknownAttributes(raw, inBindings); len(unknown) > 0 {
-		a = newMessage(stun.NewType(stun.MethodBinding, stun.ClassError), m.Tx).errorCode(codeUnknownAttribute)
+		a = newMessage(stun.NewType(stun.MethodBinding, stun.ClassError), m.Tx).bareError(codeUnknownAttribute)
 		a = a.add(stun.AttrUnknownAttributes, unknown)
 	} else {
 		a = a.add(stun.AttrXORMappedAddress, xorAddress(from.client, m.Tx))
@@ -170,9 +170,10 @@ func (s *Server) asIndication(b []byte, k key) []byte {
 	return m.add(attrXORPeerAddress, xorAddress(to, stun.TxID{})).add(attrData, b[4:4+binary.BigEndian.Uint16(b[2:])])
 }
 
-// challenge asks for credentials (RFC 8489 §9.2.4).
+// challenge asks for credentials (RFC 8489 §9.2.4), with no more than what must be in it: anybody gets one, and it is longer than
+// the request.
 func (s *Server) challenge(m *stun.Message, code int, of *realm) []byte {
-	a := newMessage(stun.NewType(m.Type.Method(), stun.ClassError), m.Tx).errorCode(code)
+	a := newMessage(stun.NewType(m.Type.Method(), stun.ClassError), m.Tx).bareError(code)
 	a = a.add(stun.AttrRealm, []byte(of.name)).add(stun.AttrNonce, []byte(of.nonces.New(time.Now())))
 	return a.add(attrPasswordAlgorithms, algorithms)
 }
@@ -200,7 +201,7 @@ func (s *Server) authenticate(m *stun.Message, raw []byte, from source, held *al
 	algorithm, agreed := passwordAlgorithm(m)
 	if !named && !hashed || !hasRealm || !hasNonce || !agreed {
 		s.counters.badCredentials.Add(1)
-		return nil, plain.errorCode(codeBadRequest)
+		return nil, plain.bareError(codeBadRequest)
 	}
 	now := time.Now()
 	if !of.nonces.Fresh(string(nonce), now) {

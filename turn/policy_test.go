@@ -29,7 +29,11 @@ func forms(a netip.Addr) []netip.Addr {
 		copy(b[e.at:], v4[:])
 		out = append(out, netip.AddrFrom16(b))
 	}
-	return out
+	teredo := netip.MustParseAddr("2001:0:4136:e378::").As16()
+	for i, x := range v4 {
+		teredo[12+i] = ^x // RFC 4380 §4
+	}
+	return append(out, netip.AddrFrom16(teredo))
 }
 
 // TestDeniedPeers [A4]: every denied address, in every form, by every request that names a peer.
@@ -47,6 +51,10 @@ func TestDeniedPeers(t *testing.T) {
 	t.Cleanup(func() { _ = tcp.Close() })
 	stream := dial(t, s.udp, name)
 	stream.conn = tcp
+	both := dial(t, s.udp, "bob")
+	if _, code := both.ask(stun.MethodAllocate, wantUDP, bothFamilies); code != 0 {
+		t.Fatalf("both families: %d", code)
+	}
 	if _, code := stream.ask(stun.MethodAllocate, wantTCP); code != 0 {
 		t.Fatalf("a TCP allocation: %d", code)
 	}
@@ -54,6 +62,7 @@ func TestDeniedPeers(t *testing.T) {
 	for _, text := range []string{
 		"127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "240.0.0.1",
 		"255.255.255.255", "198.18.0.1", "8.8.4.10", "8.8.4.255", "::1", "::", "fe80::1", "ff02::1", "fc00::1", "fec0::1", "2001:db8::1", "100::1",
+		"169.254.0.1", "127.255.255.254", "239.1.2.3", "192.0.0.8", "192.88.99.1", "203.0.113.1", "64:ff9b:1::a00:1", "ff0e::1", "febf::1", "fdff::1",
 	} {
 		for _, a := range forms(netip.MustParseAddr(text)) {
 			to := peer(netip.AddrPortFrom(a, 5000))
@@ -66,6 +75,9 @@ func TestDeniedPeers(t *testing.T) {
 				{udp, stun.MethodCreatePermission, []stun.Setter{peer(netip.MustParseAddrPort("9.9.9.9:1")), to}},
 				{udp, stun.MethodChannelBind, []stun.Setter{attr(stun.AttrChannelNumber, 0x40, 1, 0, 0), to}},
 				{stream, stun.MethodConnect, []stun.Setter{to}},
+				{stream, stun.MethodCreatePermission, []stun.Setter{to}},
+				{both, stun.MethodCreatePermission, []stun.Setter{to, peer(netip.MustParseAddrPort("[2620:fe::9]:1"))}},
+				{both, stun.MethodChannelBind, []stun.Setter{attr(stun.AttrChannelNumber, 0x40, 1, 0, 0), to}},
 			} {
 				if _, code := r.c.ask(r.method, r.setters...); code != 403 {
 					t.Errorf("%s to %s: %d, want 403", r.method, a, code)
@@ -73,10 +85,8 @@ func TestDeniedPeers(t *testing.T) {
 				tried++
 			}
 			// Indications are not answered; they are not relayed either.
-			m := build(t, stun.MethodSend, to, attr(stun.AttrData, 1, 2, 3))
-			m.SetType(stun.NewType(stun.MethodSend, stun.ClassIndication))
-			if _, err := udp.conn.Write(m.Raw); err != nil {
-				t.Fatal(err)
+			for _, c := range []*client{udp, both} {
+				c.indicate(netip.AddrPortFrom(a, 5000), []byte{1, 2, 3})
 			}
 		}
 	}

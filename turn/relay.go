@@ -87,7 +87,7 @@ func (r relays) relay(c pion.AllocateListenerConfig, tcp bool, listen func(netip
 		return nil, err
 	}
 	local := addrPort(at)
-	out := &relayed{server: r.Server, user: u, under: under, tcp: tcp, local: local, told: netip.AddrPortFrom(tell, local.Port())}
+	out := &relayed{server: r.Server, user: u, under: under, tcp: tcp, local: local, told: netip.AddrPortFrom(tell, local.Port()), free: make(chan struct{})}
 	r.remember(out)
 	return out, nil
 }
@@ -165,6 +165,8 @@ type relayed struct {
 	dontFragment bool        // nothing goes out in fragments
 	whole        atomic.Bool // the next packet does not
 	once         sync.Once
+	released     sync.Once
+	free         chan struct{} // closed when the library has forgotten it
 }
 
 // close ends what hangs on the relayed address.
@@ -185,6 +187,12 @@ func (r *relayed) close() {
 func (r *relayed) shut() {
 	r.close()
 	_ = r.under.Close()
+}
+
+// release is the library's way to end it: it has struck it from its table before.
+func (r *relayed) release() {
+	r.shut()
+	r.released.Do(func() { close(r.free) })
 }
 
 // peers is the UDP socket of a relayed address. It lets through what permissions, policy and limits let.
@@ -271,7 +279,7 @@ func (p *peers) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // Close ends the allocation. The library stops at the first allocation that does not close, so this one always does.
 func (p *peers) Close() error {
-	p.shut()
+	p.release()
 	return nil
 }
 
@@ -298,7 +306,7 @@ func (d *doorway) Accept() (net.Conn, error) {
 
 // Close ends the allocation.
 func (d *doorway) Close() error {
-	d.shut()
+	d.release()
 	return nil
 }
 

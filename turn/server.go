@@ -289,6 +289,11 @@ func (s *Server) End(id string) bool {
 		if a.id == id {
 			a.rel.shut()
 			s.counters.ended.Add(1)
+			select { // its client may make another at once
+			case <-a.rel.free:
+			case <-time.After(time.Second):
+			case <-s.closing:
+			}
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package turn
 
 import (
 	"io"
+	"net"
 	"net/netip"
 	"syscall"
 
@@ -31,6 +32,20 @@ func dontFragment(c io.Closer, local netip.Addr, on bool) {
 			return
 		}
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, v6)
+	})
+}
+
+// buffers makes the queues of a socket as long as the system lets: a flood is to find room beside what is relayed.
+func buffers(c *net.UDPConn, size int) {
+	_ = c.SetReadBuffer(size)
+	_ = c.SetWriteBuffer(size)
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // beyond net.core.rmem_max, with CAP_NET_ADMIN
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size)
 	})
 }
 

@@ -5,6 +5,7 @@ package turn
 import (
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"syscall"
 )
@@ -13,6 +14,11 @@ import (
 const dontFragments = false
 
 func dontFragment(io.Closer, netip.Addr, bool) {}
+
+func buffers(c *net.UDPConn, size int) {
+	_ = c.SetReadBuffer(size) // as much as the system gives
+	_ = c.SetWriteBuffer(size)
+}
 
 func share(string, string, syscall.RawConn) error {
 	return errors.New("turn: no TCP allocations on this system")

@@ -27,9 +27,11 @@ const (
 // cookie begins a nonce that carries features (RFC 8489 §9.2).
 const cookie = "obMatJos2"
 
+// A nonce is short, because it is most of what strangers are answered: seconds since 1970 until the year 2106, and a MAC that is
+// guessed on line only, and is no credential.
 const (
-	nonceTime = 8
-	nonceMAC  = 12
+	nonceTime = 4
+	nonceMAC  = 8
 )
 
 // Nonces makes nonces and knows its own again. It keeps a key and nothing else, so that a flood of requests costs no memory, and a
@@ -50,7 +52,7 @@ func NewNonces(f Features) *Nonces {
 // New returns a nonce of the time now.
 func (n *Nonces) New(now time.Time) string {
 	var b [nonceTime + nonceMAC]byte
-	binary.BigEndian.PutUint64(b[:], uint64(now.Unix()))
+	binary.BigEndian.PutUint32(b[:], uint32(now.Unix()))
 	n.mac(b[:nonceTime], b[nonceTime:])
 	f := [4]byte{}
 	binary.BigEndian.PutUint32(f[:], uint32(n.features))
@@ -82,7 +84,7 @@ func (n *Nonces) Fresh(nonce string, now time.Time) bool {
 	if rest[:features] != base64.StdEncoding.EncodeToString(f[1:]) {
 		return false // somebody between wants the client to do with less (RFC 8489 §9.2.4)
 	}
-	age := now.Sub(time.Unix(int64(binary.BigEndian.Uint64(b[:])), 0))
+	age := now.Sub(time.Unix(int64(binary.BigEndian.Uint32(b[:])), 0))
 	return age >= -time.Second && age <= NonceLife
 }
 
