@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -64,6 +65,38 @@ func (r *Relay) Attach(index int) error {
 	return nil
 }
 
+// Prune forgets interfaces that are gone, and those from which somebody else has taken the relay, so that Attach can attach it again.
+func (r *Relay) Prune() {
+	for index, l := range r.links {
+		info, err := l.Info()
+		if err != nil || info.TCX() == nil || info.TCX().Ifindex != uint32(index) {
+			_ = l.Close() // of a program that is attached nowhere
+			delete(r.links, index)
+		}
+	}
+}
+
+// Interfaces returns how many interfaces the relay sees.
+func (r *Relay) Interfaces() int { return len(r.links) }
+
+// Keys returns the keys that are entered.
+func (r *Relay) Keys() ([]Key, error) {
+	var out []Key
+	var k relayFlowKey
+	var w relayFlowOut
+	all := r.objects.Flows.Iterate()
+	for all.Next(&k, &w) {
+		out = append(out, Key{
+			Local: netip.AddrPortFrom(address(k.Local.Word), big(k.LocalPort)), Remote: netip.AddrPortFrom(address(k.Remote.Word), big(k.RemotePort)),
+			Channel: big(k.Channel),
+		})
+	}
+	if err := all.Err(); err != nil {
+		return nil, fmt.Errorf("bpf: list flows: %w", err)
+	}
+	return out, nil
+}
+
 // Put enters a key or gives it another way.
 func (r *Relay) Put(k Key, w Way) error {
 	if err := r.objects.Flows.Put(k.wire(), w.wire()); err != nil {
@@ -104,6 +137,9 @@ var verdicts = [...]string{
 	relayVerdictHOPS: "hops", relayVerdictLENGTH: "length", relayVerdictCHECKSUM: "checksum", relayVerdictROOM: "room",
 	relayVerdictDROPPED: "dropped",
 }
+
+// VerdictNames returns the names of all ends that a packet can meet.
+func VerdictNames() []string { return slices.Clone(verdicts[:]) }
 
 // Verdicts returns how many packets met which end; those of none are left out.
 func (r *Relay) Verdicts() (map[string]uint64, error) {
@@ -165,4 +201,13 @@ func words(a netip.Addr) (out [4]uint32) {
 		out[i] = binary.LittleEndian.Uint32(b[4*i:])
 	}
 	return out
+}
+
+// address is the inverse of words.
+func address(words [4]uint32) netip.Addr {
+	var b [16]byte
+	for i, w := range words {
+		binary.LittleEndian.PutUint32(b[4*i:], w)
+	}
+	return netip.AddrFrom16(b).Unmap()
 }

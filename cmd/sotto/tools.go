@@ -84,7 +84,7 @@ func (c doctorCommand) Run(env environment) error {
 	if err != nil {
 		return err
 	}
-	examined := doctor.Config{Config: cfg, DataDir: dir, Machine: doctor.Here{}}
+	examined := doctor.Config{Config: cfg, DataDir: dir, Machine: doctor.Here{}, Engine: examineEngine(cfg)}
 	if running, ok := readInstance(dir); ok {
 		examined.RunningPID = running.PID
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +26,6 @@ import (
 	"github.com/sotto-edge/sotto/turn"
 	"github.com/sotto-edge/sotto/turn/auth"
 	"github.com/sotto-edge/sotto/turn/policy"
-	"github.com/sotto-edge/sotto/turn/relay"
 )
 
 // relayLife is how long a participant may take to use the relay; what is in use goes on.
@@ -39,8 +37,8 @@ type relayServers struct {
 	log       *slog.Logger
 	authority *auth.Authority
 	realms    []turn.Realm // further ones
+	engine    engine
 	server    *turn.Server // nil: there is none
-	engine    *relay.Batch // nil: the server relays by itself
 	urls      []string
 }
 
@@ -109,10 +107,16 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	}
 	choose(&tc.Relay4, &tc.Relay6, addresses(r.cfg.RelayAddresses), own)
 	choose(&tc.Public4, &tc.Public6, addresses(cfg.Media.PublicAddresses), nil)
-	if r.engine, err = relay.NewBatch(max(1, runtime.NumCPU()/2)); err == nil {
-		tc.Offloader, tc.ListenPeers = r.engine, r.engine.ListenPeers
-	} else {
-		r.log.Warn("the server relays by itself", "err", err)
+	at, err := relayAddresses(r.cfg)
+	if err == nil {
+		r.engine, err = openEngine(r.cfg, at)
+	}
+	if err != nil {
+		return err
+	}
+	tc.Offloader, tc.ListenPeers = r.engine, r.engine.listenPeers()
+	if r.engine.why != nil {
+		r.log.Warn("not all is relayed in the kernel", "engine", r.engine.Engine(), "err", reason(r.engine.why))
 	}
 	if err := r.listen(&tc, own, page); err != nil {
 		for _, s := range tc.Sockets {
@@ -132,12 +136,8 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	}
 	r.urls = uris(cfg, tc, plain, secure)
 	obs.Expose(metrics, "sotto_turn", "TURN relay", func() (turn.Stats, error) { return r.server.Stats(), nil })
-	metrics.GaugeFunc("sotto_turn_engine", "Constant 1, labelled with what relays bound channels.", func() float64 { return 1 },
-		obs.Label{Name: "engine", Value: r.server.Engine()})
-	if r.engine != nil {
-		obs.Expose(metrics, "sotto_turn_batch", "Relaying of bound channels in user space", func() (relay.BatchStats, error) { return r.engine.Stats(), nil })
-	}
-	r.log.Info("relaying", "urls", r.urls, "engine", r.server.Engine(), "from4", tc.Relay4, "from6", tc.Relay6)
+	r.engine.expose(metrics)
+	r.log.Info("relaying", "urls", r.urls, "engine", r.server.Engine(), "on", r.engine.on, "from4", tc.Relay4, "from6", tc.Relay6)
 	return nil
 }
 
@@ -195,10 +195,10 @@ func (r *relayServers) listen(tc *turn.Config, own []netip.Prefix, page *tlscert
 
 // listenUDP opens a port for UDP, which the engine reads if there is one.
 func (r *relayServers) listenUDP(at netip.AddrPort) (turn.Socket, error) {
-	if r.engine == nil {
+	if r.engine.batch == nil {
 		return turn.Listen(at)
 	}
-	return r.engine.Listen(at)
+	return r.engine.batch.Listen(at)
 }
 
 // listening returns the addresses behind one of the configuration, which may stand for all of the machine's.
@@ -334,12 +334,12 @@ func (r *relayServers) For(_ context.Context, p signaling.Principal) ([]wire.ICE
 }
 
 func (r *relayServers) close() error {
-	var err error
+	var errs []error
 	if r.server != nil {
-		err = r.server.Close()
+		errs = append(errs, r.server.Close())
 	}
-	if r.engine != nil {
-		err = errors.Join(err, r.engine.Close())
+	if r.engine.Offloader != nil {
+		errs = append(errs, r.engine.Close())
 	}
-	return err
+	return errors.Join(errs...)
 }

@@ -50,8 +50,17 @@ type TURN struct {
 	UserAllocations int      `toml:"user_allocations" doc:"Most allocations of one user at one time."`
 	UserBytes       int      `toml:"user_bytes_per_second" doc:"Most that one user may relay, in both directions together. 0: no limit."`
 	TotalBytes      int      `toml:"total_bytes_per_second" doc:"Most that all users may relay. 0: no limit."`
+	Engine          string   `toml:"engine" doc:"What relays channels bound over UDP. auto: the kernel, by eBPF, where it is allowed and on interfaces that take it, else as batch. tcx: the kernel, or no start. batch: user space, many packets at a time. off: the server itself. doctor says which it is."`
 	Realms          []Realm  `toml:"realms" doc:"Further realms, each a [[turn.realms]] table with a name, what it serves (addresses of this machine, TLS server names, origins), and users, secrets, allow_peers, deny_peers, allocations, user_allocations, user_bytes_per_second, total_bytes_per_second of its own."`
 }
+
+// The engines of TURN.
+const (
+	EngineAuto  = "auto"
+	EngineTCX   = "tcx"
+	EngineBatch = "batch"
+	EngineOff   = "off"
+)
 
 // Realm is one more world of TURN users.
 type Realm struct {
@@ -141,7 +150,7 @@ func Default() Config {
 			},
 			TURN: TURN{
 				Listen: ":3478", TLSListen: ":5349", Realm: "sotto", Users: []string{}, Secrets: []string{}, RelayAddresses: []string{},
-				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20, Realms: []Realm{},
+				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20, Engine: EngineAuto, Realms: []Realm{},
 			},
 			Recording: Recording{MaxBytes: 50 << 30},
 		},

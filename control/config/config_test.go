@@ -153,6 +153,10 @@ func TestRefusedFiles(t *testing.T) {
 			},
 		},
 		{
+			"engine", "[turn]\nengine = \"ebpf\"\n",
+			[]string{`f.toml:2: turn.engine: "ebpf": want auto, tcx, batch or off`},
+		},
+		{
 			"unknown key of a realm", "[[turn.realms]]\nnam = \"x\"\n",
 			[]string{"f.toml:2: turn.realms.nam: unknown key"},
 		},

@@ -112,6 +112,9 @@ func (t TURN) validate(wrong func(key, format string, args ...any)) {
 	if t.FirstPort < 1024 || t.LastPort > 65535 || t.FirstPort > t.LastPort {
 		wrong("turn.first_port", "%d to %d: want a range within 1024 to 65535", t.FirstPort, t.LastPort)
 	}
+	if !slices.Contains([]string{EngineAuto, EngineTCX, EngineBatch, EngineOff}, t.Engine) {
+		wrong("turn.engine", "%q: want auto, tcx, batch or off", t.Engine)
+	}
 	for key, n := range map[string]int{"turn.allocations": t.Allocations, "turn.user_allocations": t.UserAllocations} {
 		if n <= 0 {
 			wrong(key, "%d: want more than 0", n)

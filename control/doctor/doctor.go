@@ -68,6 +68,16 @@ type Config struct {
 	// That its ports are taken is as it should be.
 	RunningPID int
 	Machine    Machine
+	// Engine is what was found out about the relay's engine; nil: there is no relay.
+	Engine *Engine
+}
+
+// Engine is what would relay the channels of TURN.
+type Engine struct {
+	Wanted     string   // turn.engine
+	Name       string   // what it would be, as "tcx"; empty: the appliance would not start
+	Interfaces []string // that it sees
+	Why        string   // not the kernel, or not all interfaces
 }
 
 // Examine runs all checks, in the order in which they matter.
@@ -100,6 +110,7 @@ func Examine(cfg Config) []Line {
 	add("addresses", addresses(cfg)...)
 	add("certificate", certificate(cfg, now)...)
 	add("open files", openFiles(cfg))
+	add("turn engine", turnEngine(cfg.Engine))
 	kept := lines[:0]
 	for _, l := range lines {
 		if l.Status != "" {
@@ -329,6 +340,24 @@ func openFiles(cfg Config) Line {
 		return Line{Status: Warn, Found: fmt.Sprintf("limit %d", limit), Do: fmt.Sprintf("raise it to %d (ulimit -n, or LimitNOFILE= in systemd), or lower media.max_sessions", want)}
 	}
 	return Line{Status: OK, Found: fmt.Sprintf("limit %d", limit)}
+}
+
+// turnEngine says who relays; no line without a relay.
+func turnEngine(e *Engine) Line {
+	const allow = "run it as root, or with CAP_BPF and CAP_NET_ADMIN, on Linux 6.6 or later, with an address on an Ethernet interface"
+	switch {
+	case e == nil:
+		return Line{}
+	case e.Name == "":
+		return Line{Status: Fail, Found: "not to be had: " + e.Why, Do: allow + "; or let turn.engine be auto"}
+	case e.Wanted == config.EngineOff || e.Wanted == config.EngineBatch && e.Why == "":
+		return Line{Status: OK, Found: e.Name + ", as turn.engine wants it"}
+	case len(e.Interfaces) == 0:
+		return Line{Status: Warn, Found: e.Name + ", not the kernel: " + e.Why, Do: allow + ", so that packets are relayed in the kernel; or let turn.engine be batch"}
+	case e.Why != "":
+		return Line{Status: OK, Found: fmt.Sprintf("%s on %s; not on all interfaces: %s", e.Name, strings.Join(e.Interfaces, ", "), e.Why)}
+	}
+	return Line{Status: OK, Found: fmt.Sprintf("%s on %s", e.Name, strings.Join(e.Interfaces, ", "))}
 }
 
 // Print writes the lines as a table, what to do below each.

@@ -239,6 +239,29 @@ func TestExamine(t *testing.T) {
 			func(m *healthy, _ *Config) { m.leaf, m.leafErr = leaf(t, "x", noon.Add(-9*day), noon.Add(-day)), nil },
 			nil,
 		},
+		{"relay by the kernel", func(_ *healthy, c *Config) {
+			c.Engine = &Engine{Wanted: "auto", Name: "tcx", Interfaces: []string{"eth0"}}
+		}, nil},
+		{
+			"relay by the kernel, not everywhere",
+			func(_ *healthy, c *Config) {
+				c.Engine = &Engine{Wanted: "auto", Name: "tcx", Interfaces: []string{"eth0"}, Why: "wg0: no"}
+			},
+			nil,
+		},
+		{"relay not by the kernel, as wanted", func(_ *healthy, c *Config) { c.Engine = &Engine{Wanted: "batch", Name: "batch"} }, nil},
+		{
+			"relay not by the kernel",
+			func(_ *healthy, c *Config) {
+				c.Engine = &Engine{Wanted: "auto", Name: "batch", Why: "operation not permitted"}
+			},
+			[]string{"warn turn engine: batch, not the kernel: operation not permitted → CAP_BPF"},
+		},
+		{
+			"relay by the kernel or not at all",
+			func(_ *healthy, c *Config) { c.Engine = &Engine{Wanted: "tcx", Why: "operation not permitted"} },
+			[]string{"fail turn engine: not to be had: operation not permitted → turn.engine"},
+		},
 		{"few open files", func(m *healthy, _ *Config) { m.openFiles = 1024 }, []string{"warn open files: limit 1024 → raise it to 2256"}},
 	}
 	for _, tt := range tests {

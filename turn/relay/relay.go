@@ -7,6 +7,7 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 )
 
@@ -22,6 +23,24 @@ type Counters struct{ Packets, Bytes uint64 }
 
 // ErrUnsupported is what an engine answers to a flow that it leaves to the server.
 var ErrUnsupported = errors.New("relay: the flow is not offloaded")
+
+// ErrFull is ErrUnsupported for the time being: there is no room for more flows.
+var ErrFull = fmt.Errorf("%w: there is no room", ErrUnsupported)
+
+// ErrInterface is ErrUnsupported because the kernel does not show what comes in by the interface of the flow.
+var ErrInterface = fmt.Errorf("%w: its interface is not to be had", ErrUnsupported)
+
+// Stats is what an engine in the kernel says of itself: int is a level of now, uint64 counts since the start.
+type Stats struct {
+	Interfaces int // that it is attached to
+	Flows      int // that it was told of
+	Stranded   int // of these, the flows whose way is lost: the server relays them meanwhile
+	// Losses counts flows that were given back to the server because their way or their interface was lost, Returns those that have
+	// come again.
+	Losses, Returns uint64
+	// Strays counts entries that belonged to no allocation, Gaps those that were missing; both were put right.
+	Strays, Gaps uint64
+}
 
 // plain is the flow with IPv4 addresses in their short form; ok: its packets can be turned into each other in the kernel, which they
 // cannot from one family to the other (RFC 8656 §14 has fragments and ICMP errors made there).

@@ -25,7 +25,10 @@ func (e *TCX) way(from, to netip.Addr) (bpf.Way, error) {
 	if err != nil {
 		return bpf.Way{}, err
 	}
-	return w, e.kernel.Attach(int(w.Interface))
+	if err := e.kernel.Attach(int(w.Interface)); err != nil {
+		return bpf.Way{}, fmt.Errorf("%w: %w", ErrInterface, err)
+	}
+	return w, nil
 }
 
 // routes asks the kernel for routes and interfaces (rtnetlink). Answers are there when the question has been written.

@@ -22,10 +22,17 @@ type TCX struct {
 	closed bool
 	kernel *bpf.Relay
 	routes *routes
-	flows  map[Flow]uint32 // first of two slots: up, down
-	free   []uint32        // slots given back
-	next   uint32          // slot never used
+	flows  map[Flow]*placed
+	free   []uint32 // slots given back
+	next   uint32   // slot never used
 	limit  uint32
+	stats  Stats // but for the levels
+}
+
+// placed is a flow that the engine was told of.
+type placed struct {
+	slot     uint32 // first of two: up, down
+	stranded bool   // its way is lost
 }
 
 // NewTCX loads the kernel's part for as many flows. It fails where eBPF is not to be had, with the reason.
@@ -42,7 +49,7 @@ func NewTCX(flows int) (*TCX, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.close(), kernel.Close())
 	}
-	e := &TCX{watch: w, done: make(chan struct{}), kernel: kernel, routes: r, flows: map[Flow]uint32{}, limit: uint32(2 * flows)}
+	e := &TCX{watch: w, done: make(chan struct{}), kernel: kernel, routes: r, flows: map[Flow]*placed{}, limit: uint32(2 * flows)}
 	go e.follow()
 	return e, nil
 }
@@ -63,7 +70,7 @@ func (e *TCX) Add(f Flow) error {
 	}
 	slot, ok := e.take()
 	if !ok {
-		return fmt.Errorf("%w: %d are", ErrUnsupported, len(e.flows))
+		return fmt.Errorf("%w: %d are relayed", ErrFull, len(e.flows))
 	}
 	if err := errors.Join(e.kernel.Clear(slot), e.kernel.Clear(slot+1)); err != nil {
 		e.free = append(e.free, slot)
@@ -73,7 +80,7 @@ func (e *TCX) Add(f Flow) error {
 		e.free = append(e.free, slot)
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	e.flows[f] = slot
+	e.flows[f] = &placed{slot: slot}
 	return nil
 }
 
@@ -82,13 +89,19 @@ func (e *TCX) Remove(f Flow) {
 	f, _ = f.plain()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	slot, there := e.flows[f]
-	if !there || e.closed {
+	if !e.closed {
+		e.remove(f)
+	}
+}
+
+func (e *TCX) remove(f Flow) {
+	p, there := e.flows[f]
+	if !there {
 		return
 	}
 	e.displace(f)
 	delete(e.flows, f)
-	e.free = append(e.free, slot)
+	e.free = append(e.free, p.slot)
 }
 
 // Count returns what has been relayed since Add, from the client and to it.
@@ -96,17 +109,20 @@ func (e *TCX) Count(f Flow) (up, down Counters, ok bool) {
 	f, _ = f.plain()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	slot, there := e.flows[f]
+	p, there := e.flows[f]
 	if !there || e.closed {
 		return Counters{}, Counters{}, false
 	}
-	u, err := e.kernel.Traffic(slot)
-	d, err2 := e.kernel.Traffic(slot + 1)
+	u, err := e.kernel.Traffic(p.slot)
+	d, err2 := e.kernel.Traffic(p.slot + 1)
 	return Counters(u), Counters(d), err == nil && err2 == nil
 }
 
 // Engine returns its name.
 func (e *TCX) Engine() string { return "tcx" }
+
+// Verdicts returns the names of what can become of a packet in the kernel.
+func Verdicts() []string { return bpf.VerdictNames() }
 
 // Verdicts returns how many packets met which end in the kernel, relayed or not.
 func (e *TCX) Verdicts() (map[string]uint64, error) {
@@ -116,6 +132,77 @@ func (e *TCX) Verdicts() (map[string]uint64, error) {
 		return nil, nil
 	}
 	return e.kernel.Verdicts()
+}
+
+// Attach looks at what comes in by an interface from now on, which Add does by itself where a flow's way leads. It is a way to know in
+// advance: an error says why not.
+func (e *TCX) Attach(index int) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrUnsupported
+	}
+	if _, err := e.routes.mtu(uint32(index)); err != nil {
+		return err
+	}
+	return e.kernel.Attach(index)
+}
+
+// Stats returns what the engine says of itself.
+func (e *TCX) Stats() Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := e.stats
+	if e.closed {
+		return out
+	}
+	out.Interfaces, out.Flows = e.kernel.Interfaces(), len(e.flows)
+	for _, p := range e.flows {
+		if p.stranded {
+			out.Stranded++
+		}
+	}
+	return out
+}
+
+// Reconcile makes what the kernel has true to the flows that live: it forgets others, enters what is missing, and attaches the relay
+// again where somebody else has taken it off.
+func (e *TCX) Reconcile(live []Flow) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return
+	}
+	alive, keep := map[Flow]bool{}, map[bpf.Key]bool{}
+	for _, f := range live {
+		f, _ = f.plain()
+		alive[f] = true
+	}
+	for f, p := range e.flows {
+		if !alive[f] {
+			e.remove(f)
+			e.stats.Strays++
+		} else if !p.stranded {
+			up, down := keys(f)
+			keep[up], keep[down] = true, true
+		}
+	}
+	e.kernel.Prune()
+	entered, err := e.kernel.Keys()
+	if err != nil {
+		return // and again the next time
+	}
+	for _, k := range entered {
+		if keep[k] {
+			delete(keep, k)
+		} else if e.kernel.Delete(k) == nil {
+			e.stats.Strays++
+		}
+	}
+	e.stats.Gaps += uint64(len(keep))
+	for f := range e.flows {
+		e.again(f)
+	}
 }
 
 // Close gives all traffic back to the server's sockets. It may be called twice.
@@ -137,22 +224,43 @@ func (e *TCX) Close() error {
 func (e *TCX) follow() {
 	defer close(e.done)
 	for e.watch.wait() {
-		e.mu.Lock()
-		e.routes.forget()
-		flows := slices.Collect(maps.Keys(e.flows))
-		e.mu.Unlock()
-		for _, f := range flows {
-			e.again(f) // one by one: Add and Remove do not wait for all of them
+		for _, f := range e.changed() {
+			e.mu.Lock() // one by one: Add and Remove do not wait for all of them
+			e.again(f)
+			e.mu.Unlock()
 		}
 	}
 }
 
-func (e *TCX) again(f Flow) {
+// changed returns the flows whose ways may have.
+func (e *TCX) changed() []Flow {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if slot, there := e.flows[f]; there && !e.closed && e.place(f, slot) != nil {
+	if e.closed {
+		return nil
+	}
+	e.routes.forget()
+	e.kernel.Prune()
+	return slices.Collect(maps.Keys(e.flows))
+}
+
+// again finds the way of a flow once more. Without one the server relays it.
+func (e *TCX) again(f Flow) {
+	p, there := e.flows[f]
+	if !there || e.closed {
+		return
+	}
+	lost := e.place(f, p.slot) != nil
+	if lost {
 		e.displace(f)
 	}
+	switch {
+	case lost && !p.stranded:
+		e.stats.Losses++
+	case !lost && p.stranded:
+		e.stats.Returns++
+	}
+	p.stranded = lost
 }
 
 func (e *TCX) take() (slot uint32, ok bool) {

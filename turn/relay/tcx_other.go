@@ -20,6 +20,18 @@ func (*TCX) Count(Flow) (up, down Counters, ok bool) { return Counters{}, Counte
 // Engine returns its name.
 func (*TCX) Engine() string { return "none" }
 
+// Attach sees no interface.
+func (*TCX) Attach(int) error { return ErrUnsupported }
+
+// Stats has none.
+func (*TCX) Stats() Stats { return Stats{} }
+
+// Reconcile has nothing to put right.
+func (*TCX) Reconcile([]Flow) {}
+
+// Verdicts has none.
+func Verdicts() []string { return nil }
+
 // Verdicts has none.
 func (*TCX) Verdicts() (map[string]uint64, error) { return nil, nil }
 
