@@ -38,6 +38,7 @@ const (
 	attrAdditionalAddressFamily stun.AttrType = 0x8000
 	attrAddressErrorCode        stun.AttrType = 0x8001
 	attrPasswordAlgorithms      stun.AttrType = 0x8002
+	attrAlternateServer         stun.AttrType = 0x8023 // RFC 8489 §14.15
 	attrOrigin                  stun.AttrType = 0x802F // draft-johnston-tram-stun-origin
 	attrMobilityTicket          stun.AttrType = 0x8030 // RFC 8016 §3.3
 	attrOldAdditionalFamily     stun.AttrType = 0x8032 // ADDITIONAL-ADDRESS-FAMILY of coturn, from a draft of RFC 8656
@@ -45,6 +46,7 @@ const (
 
 // Error codes (RFC 8489 §14.8, RFC 8656 §19).
 const (
+	codeTryAlternate        = 300
 	codeBadRequest          = 400
 	codeUnauthorized        = 401
 	codeForbidden           = 403
@@ -61,7 +63,7 @@ const (
 )
 
 var reasons = map[int]string{
-	codeBadRequest: "Bad Request", codeUnauthorized: "Unauthorized", codeForbidden: "Forbidden",
+	codeTryAlternate: "Try Alternate", codeBadRequest: "Bad Request", codeUnauthorized: "Unauthorized", codeForbidden: "Forbidden",
 	codeUnknownAttribute: "Unknown Attribute", codeAllocationMismatch: "Allocation Mismatch", codeStaleNonce: "Stale Nonce",
 	codeFamilyNotSupported: "Address Family not Supported", codeWrongCredentials: "Wrong Credentials",
 	codeUnsupportedProtocol: "Unsupported Transport Protocol", codeQuotaReached: "Allocation Quota Reached",
@@ -138,6 +140,15 @@ func xorAddress(a netip.AddrPort, tx stun.TxID) []byte {
 		out = append(out, b^mask[i])
 	}
 	return out
+}
+
+// plainAddress is the value of ALTERNATE-SERVER (RFC 8489 §14.1).
+func plainAddress(a netip.AddrPort) []byte {
+	out := []byte{0, 1, byte(a.Port() >> 8), byte(a.Port())}
+	if a.Addr().Is6() {
+		out[1] = 2
+	}
+	return append(out, a.Addr().AsSlice()...)
 }
 
 // parseXORAddress is the inverse of xorAddress.

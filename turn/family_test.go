@@ -256,11 +256,20 @@ func TestMobility(t *testing.T) {
 			}
 		}
 	}
+	// One family ends; the ticket is as good for the other.
+	last := dial(t, s.udp6, name)
+	ticket = elsewhere(last, ticket, 0)
+	if _, code := last.ask(stun.MethodRefresh, attr(stun.AttrRequestedAddressFamily, 2, 0, 0, 0), attr(stun.AttrLifetime, 0, 0, 0, 0)); code != 0 {
+		t.Fatal(code)
+	}
+	last = dial(t, s.udp, name)
+	elsewhere(last, ticket, 0)
+	last.bounce(0x4001, far)
 	// Where the client has been nobody holds anything.
 	if _, code := first.ask(stun.MethodCreatePermission, peer(far)); code != 437 {
 		t.Errorf("where the client was: %d", code)
 	}
-	if got := s.Stats().Allocations; got.Moved != 4 || got.UDP != 2 || got.Created != 2 {
+	if got := s.Stats().Allocations; got.Moved != 6 || got.UDP != 1 || got.Created != 2 {
 		t.Errorf("%+v", got)
 	}
 	if _, code := dial(t, s.udp, name).ask(stun.MethodAllocate, wantUDP, attr(attrMobilityTicket, 1, 2)); code != 400 {

@@ -287,7 +287,13 @@ func (s *Server) check(m *stun.Message, raw []byte, r *request, held *allocation
 	}
 	switch r.method {
 	case methodAllocate:
-		return s.checkAllocate(m, r, held), nil
+		code := s.checkAllocate(m, r, held)
+		if code == codeQuotaReached {
+			if to, ok := s.alternate(r); ok {
+				return codeTryAlternate, func(a message) message { return a.add(attrAlternateServer, plainAddress(to)) }
+			}
+		}
+		return code, nil
 	case methodConnectionBind:
 		if r.transport != TCP && r.transport != TLS {
 			return codeBadRequest, nil
@@ -360,6 +366,22 @@ func (s *Server) checkAllocate(m *stun.Message, r *request, held *allocation) in
 	r.bothFamilies, r.mobile = both, mobile
 	_, r.dontFragment = m.Attr(attrDontFragment)
 	return 0
+}
+
+// alternate returns where a client is sent that finds no room here (RFC 8489 §10), if it is not for its own quota: to each of those
+// of the family that it has come by in turn.
+func (s *Server) alternate(r *request) (netip.AddrPort, bool) {
+	if len(s.cfg.Alternates) == 0 || !s.table.full(s.cfg.Limits.Allocations) {
+		return netip.AddrPort{}, false
+	}
+	first := int(s.counters.sentAway.Add(1))
+	for i := range s.cfg.Alternates {
+		if to := s.cfg.Alternates[(first+i)%len(s.cfg.Alternates)]; to.Addr().Is4() == r.client.Addr().Is4() {
+			return to, true
+		}
+	}
+	s.counters.sentAway.Add(^uint64(0))
+	return netip.AddrPort{}, false
 }
 
 // checkRefresh finds the allocation of who comes from elsewhere (RFC 8016 §3.2).
@@ -531,8 +553,10 @@ func (s *Server) compose(m *stun.Message, last []byte, r *request, k key, succes
 		}
 	}
 	if r.mobile {
-		if held := s.table.inner(k); held != nil {
-			a = a.add(attrMobilityTicket, []byte(s.table.issue(held)))
+		if held := s.table.get(r.key); held != nil {
+			if ticket := s.table.issue(held); ticket != "" {
+				a = a.add(attrMobilityTicket, []byte(ticket))
+			}
 		}
 	}
 	return a

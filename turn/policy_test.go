@@ -161,6 +161,32 @@ func TestQuota(t *testing.T) {
 	}
 }
 
+// TestAlternateServer [C14]: who finds no room is sent to another server, of his family, unless the quota is his own (RFC 8489 §10).
+func TestAlternateServer(t *testing.T) {
+	first, second := netip.MustParseAddrPort("127.0.0.1:1001"), netip.MustParseAddrPort("127.0.0.2:1002")
+	s := serve(t, func(c *turn.Config) {
+		c.Limits.UserAllocations, c.Limits.Allocations = 1, 2
+		c.Alternates = []netip.AddrPort{first, netip.MustParseAddrPort("[2001:db8::1]:1003"), second}
+	})
+	dial(t, s.udp, name).allocate()
+	if _, code := dial(t, s.udp, name).ask(stun.MethodAllocate, wantUDP); code != 486 {
+		t.Errorf("beyond one's own quota: %d", code)
+	}
+	dial(t, s.udp, "bob").allocate()
+	seen := map[string]int{}
+	for _, at := range []netip.AddrPort{s.udp, s.udp, s.udp, s.udp, s.udp6} {
+		m, code := dial(t, at, name).ask(stun.MethodAllocate, wantUDP)
+		var to stun.AlternateServer
+		if err := to.GetFrom(m); code != 300 || err != nil {
+			t.Fatalf("%d, %v", code, err)
+		}
+		seen[net.JoinHostPort(to.IP.String(), fmt.Sprint(to.Port))]++
+	}
+	if len(seen) != 3 || seen[first.String()] == 0 || seen[second.String()] == 0 || seen["[2001:db8::1]:1003"] != 1 || s.Stats().Requests.SentAway != 5 {
+		t.Errorf("%v, %+v", seen, s.Stats().Requests)
+	}
+}
+
 // TestPermissionQuota: one allocation cannot fill the memory.
 func TestPermissionQuota(t *testing.T) {
 	s := serve(t, func(c *turn.Config) { c.Limits.Permissions = 5 })

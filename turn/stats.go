@@ -4,6 +4,7 @@ import "sync/atomic"
 
 // counters are counted by whoever is at work.
 type counters struct {
+	sentAway                                             atomic.Uint64
 	ended, moved, overflows                              atomic.Uint64
 	created, deleted                                     atomic.Uint64
 	malformed, strayIndications, strayChannelData        atomic.Uint64
@@ -48,6 +49,8 @@ type RequestStats struct {
 	ConnectionsBound uint64
 	// QuotaRefused and PeerForbidden count requests that were refused for the quota and for the peer's address.
 	QuotaRefused, PeerForbidden uint64
+	// SentAway counts clients that were sent to another server.
+	SentAway uint64
 }
 
 // AuthStats counts requests by what became of their credentials.
@@ -85,7 +88,7 @@ func (s *Server) Stats() Stats {
 		OffloadedUp: traffic(&s.relayed.offloadedUp), OffloadedDown: traffic(&s.relayed.offloadedDown),
 		Allocations: AllocationStats{Created: c.created.Load(), Deleted: c.deleted.Load(), Ended: c.ended.Load(), Moved: c.moved.Load()},
 		Requests: RequestStats{
-			Bindings: c.bindings.Load(), ConnectionsBound: c.bound.Load(), QuotaRefused: c.quota.Load(), PeerForbidden: c.forbidden.Load(),
+			Bindings: c.bindings.Load(), ConnectionsBound: c.bound.Load(), QuotaRefused: c.quota.Load(), PeerForbidden: c.forbidden.Load(), SentAway: c.sentAway.Load(),
 		},
 		Auth: AuthStats{
 			Authenticated: c.authenticated.Load(), None: c.unauthenticated.Load(), Incomplete: c.badCredentials.Load(),

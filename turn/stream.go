@@ -72,7 +72,6 @@ func (l *streams) greet(st *stream) {
 	switch c := st.Conn.(type) {
 	case *tls.Conn:
 		err = c.HandshakeContext(ctx)
-		st.source.name = c.ConnectionState().ServerName
 	case *dtls.Conn:
 		err = c.HandshakeContext(ctx)
 	}
@@ -80,6 +79,9 @@ func (l *streams) greet(st *stream) {
 		l.server.counters.handshakes.Add(1)
 		_ = st.Close()
 		return
+	}
+	if c, ok := st.Conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		st.source.name = c.ConnectionState().ServerName
 	}
 	select {
 	case l.ready <- st:

@@ -139,6 +139,13 @@ func (t *table) room(r *realm, name string, most int) bool {
 	return t.roomy(r, t.users[r.id(name)], most)
 }
 
+// full says whether there is no room for anybody.
+func (t *table) full(most int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.opening >= most
+}
+
 func (t *table) roomy(r *realm, u *user, most int) bool {
 	return t.opening < most && r.allocations < r.Limits.Allocations && (u == nil || u.allocations < r.Limits.UserAllocations)
 }
@@ -200,12 +207,16 @@ func (t *table) remove(a *allocation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.made, a.inner)
-	for _, ticket := range a.tickets {
-		delete(t.tickets, ticket)
-	}
 	other := a.other.Swap(nil)
 	if other != nil {
 		other.other.Store(nil)
+	}
+	for i, ticket := range a.tickets {
+		delete(t.tickets, ticket)
+		if other != nil && ticket != "" { // it is as good for what is left
+			other.tickets[i] = ticket
+			t.tickets[ticket] = other
+		}
 	}
 	if k := a.at().key; t.byKey[k] == a {
 		delete(t.byKey, k)

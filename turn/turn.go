@@ -118,6 +118,8 @@ type Config struct {
 	Public4, Public6 netip.Addr
 	// FirstPort and LastPort bound the ports of relayed addresses [49152, 65535] (RFC 8656 §7.2).
 	FirstPort, LastPort uint16
+	// Alternates are servers that clients are sent to when there is no room for another allocation (RFC 8489 §10).
+	Alternates []netip.AddrPort
 	// ListenPeers opens the UDP socket of a relayed address; nil: the system's. A data plane that reads them itself gives its own.
 	ListenPeers func(netip.AddrPort) (net.PacketConn, error)
 

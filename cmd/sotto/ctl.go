@@ -50,7 +50,7 @@ type ctlCommand struct {
 		Opener tokensOpener `cmd:"" help:"Make a token that lets its holder open meetings."`
 	} `cmd:"" help:"Tokens."`
 	Turn struct {
-		List        turnList        `cmd:"" help:"What is relayed."`
+		List        turnList        `cmd:"" default:"1" help:"What is relayed."`
 		Get         turnGet         `cmd:"" help:"One allocation."`
 		End         turnEnd         `cmd:"" help:"End an allocation at once; its client may make another."`
 		Credentials turnCredentials `cmd:"" help:"Make a time-limited user name and password for the relay of this machine."`

@@ -102,6 +102,11 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	}
 	tc.Peers.Know(own, media)
 	tc.Realms = r.realms
+	for _, text := range r.cfg.Alternates {
+		if a, err := netip.ParseAddrPort(text); err == nil {
+			tc.Alternates = append(tc.Alternates, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()))
+		}
+	}
 	for _, x := range r.realms {
 		x.Peers.Know(own, media)
 	}

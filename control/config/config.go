@@ -48,6 +48,7 @@ type TURN struct {
 	DenyPeers       []string `toml:"deny_peers" doc:"Networks that are not relayed to."`
 	Allocations     int      `toml:"allocations" doc:"Most allocations at one time."`
 	UserAllocations int      `toml:"user_allocations" doc:"Most allocations of one user at one time."`
+	Alternates      []string `toml:"alternate_servers" doc:"Servers, as \"address:port\", that clients are sent to when all allocations are taken (coturn's alternate-server, which sends them away in any case)."`
 	UserBytes       int      `toml:"user_bytes_per_second" doc:"Most that one user may relay, in both directions together. 0: no limit."`
 	TotalBytes      int      `toml:"total_bytes_per_second" doc:"Most that all users may relay. 0: no limit."`
 	Engine          string   `toml:"engine" doc:"What relays channels bound over UDP. auto: the kernel, by eBPF, where it is allowed and on interfaces that take it, else as batch. tcx: the kernel, or no start. batch: user space, many packets at a time. off: the server itself. doctor says which it is."`
@@ -150,7 +151,7 @@ func Default() Config {
 			},
 			TURN: TURN{
 				Listen: ":3478", TLSListen: ":5349", Realm: "sotto", Users: []string{}, Secrets: []string{}, RelayAddresses: []string{},
-				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20, Engine: EngineAuto, Realms: []Realm{},
+				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20, Alternates: []string{}, Engine: EngineAuto, Realms: []Realm{},
 			},
 			Recording: Recording{MaxBytes: 50 << 30},
 		},

@@ -142,14 +142,15 @@ func TestRefusedFiles(t *testing.T) {
 			[]string{`f.toml:1: log.level: "x"`, `f.toml:2: media.port: -1`, `f.toml:2: media.shards: 300: want 0 to 256`},
 		},
 		{
-			"realms", "[turn]\nrealm = \"\"\nusers = [\"a\"]\n\n[[turn.realms]]\nname = \"x\"\nallow_peers = [\"10\"]\n[[turn.realms]]\nname = \"x\"\nsecrets = [\"short\"]\nallocations = -1\n",
+			"realms", "[turn]\nrealm = \"\"\nusers = [\"a\"]\nalternate_servers = [\"turn.example.org:3478\"]\n\n[[turn.realms]]\nname = \"x\"\nallow_peers = [\"10\"]\n[[turn.realms]]\nname = \"x\"\nsecrets = [\"short\"]\nallocations = -1\n",
 			[]string{
 				`f.toml:2: turn.realm: "": want 1 to 127 bytes`,
 				`f.toml:3: turn.users: number 1: want name:password`,
-				`f.toml:8: turn.realms: number 1: allow_peers: "10": want a network`,
-				`f.toml:8: turn.realms: number 2: secrets: number 1: want 16 characters or more`,
-				`f.toml:8: turn.realms: number 2: name: "x" is there already`,
-				`f.toml:8: turn.realms: number 2: allocations: -1: want 0 or more`,
+				`f.toml:4: turn.alternate_servers: "turn.example.org:3478": want an address with a port`,
+				`f.toml:9: turn.realms: number 1: allow_peers: "10": want a network`,
+				`f.toml:9: turn.realms: number 2: secrets: number 1: want 16 characters or more`,
+				`f.toml:9: turn.realms: number 2: name: "x" is there already`,
+				`f.toml:9: turn.realms: number 2: allocations: -1: want 0 or more`,
 			},
 		},
 		{

@@ -109,6 +109,11 @@ func (t TURN) validate(wrong func(key, format string, args ...any)) {
 			wrong("turn.relay_addresses", "%q: want an address of this machine", a)
 		}
 	}
+	for _, a := range t.Alternates {
+		if to, err := netip.ParseAddrPort(a); err != nil || to.Port() == 0 || to.Addr().Zone() != "" {
+			wrong("turn.alternate_servers", "%q: want an address with a port, such as 198.51.100.7:3478", a)
+		}
+	}
 	if t.FirstPort < 1024 || t.LastPort > 65535 || t.FirstPort > t.LastPort {
 		wrong("turn.first_port", "%d to %d: want a range within 1024 to 65535", t.FirstPort, t.LastPort)
 	}
