@@ -160,6 +160,8 @@ type Node struct {
 	placement   Placement
 	closed      bool
 
+	unsettled atomic.Int64 // shards with a session that is about to find its way
+
 	closing   chan struct{}
 	steered   atomic.Int64 // addresses
 	steerers  sync.WaitGroup

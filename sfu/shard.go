@@ -48,6 +48,7 @@ type shard struct {
 	found    bool   // there was something of it until then
 	part     bool   // and this is what is left
 	pressing bool   // it cannot wait now
+	seeking  bool   // a session is about to find its way, and Node.unsettled has it
 }
 
 // open makes what the shard needs besides its socket.
@@ -76,7 +77,7 @@ const batchSize = 64
 // asideLeast, and at the latest after asidePatience: the shard with fifty receivers is told of arrivals 500 times a second, and each time
 // it would be woken for that alone. While there is no media it is looked at on multiples of transport.Grain, when timers are due too: a hundred who
 // only sit there are a hundred reports and fifty checks a second. What comes after a while of nothing wakes the thread, and so does
-// everything while a session is about to find its way.
+// everything while a session is about to find its way, on whichever shard.
 const (
 	asideLeast    = int64(2 * time.Millisecond)
 	asidePatience = int64(25 * time.Millisecond)
@@ -118,6 +119,7 @@ func (s *shard) run() {
 		}
 		stop := s.commands(now)
 		s.timers(now)
+		s.seek()
 		s.publish()
 		s.sock.Flush()
 		if stop {
@@ -147,6 +149,27 @@ func (s *shard) aside(batch []udp.Datagram, now int64) (n int) {
 	}
 	s.part = true
 	return n
+}
+
+// seek tells the other shards that a session is about to find its way, or that none is any more. Until the kernel is told where a client
+// belongs, what it sends may come to any socket, so that none of it may be let wait there. As with publish, one sees the other.
+func (s *shard) seek() {
+	u := s.mux.Unsettled()
+	if u == s.seeking {
+		return
+	}
+	if s.seeking = u; !u {
+		s.node.unsettled.Add(-1)
+		return
+	}
+	if s.node.unsettled.Add(1) > 1 {
+		return
+	}
+	for _, o := range s.node.shards {
+		if o != s && o.asleep.Load() != 0 {
+			o.sock.Wake()
+		}
+	}
 }
 
 // publish hands over what there is for other shards, and wakes those that sleep.
@@ -180,7 +203,7 @@ func (s *shard) wait() int64 {
 func (s *shard) rest(now int64) {
 	wait := s.sleep(now)
 	quiet := now-s.mediaAt > asidePatience
-	s.pressing = s.mux.Unsettled() || quiet && !s.found
+	s.pressing = s.node.unsettled.Load() > 0 || quiet && !s.found
 	if !s.pressing {
 		look := s.lookedAt + asidePatience
 		if quiet {

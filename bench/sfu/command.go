@@ -45,7 +45,7 @@ type Command struct {
 	MaxLoss      float64       `default:"-1" help:"Fail when more than this share of the packets is lost; negative: never."`
 	JSON         bool          `help:"Print one JSON object instead of the table."`
 	Report       string        `placeholder:"F.html" help:"Write a page with charts to this file."`
-	Profile      string        `placeholder:"F.pprof" help:"Write a CPU profile of the server over the measure to this file."`
+	Profile      string        `placeholder:"F.pprof" help:"Write a CPU profile of the server over the measure, or over the joins of a storm, to this file."`
 	Peer         string        `type:"path" placeholder:"FILE" help:"The pion SFU to compare with (go build ./bench/peer); by default sotto-peer beside this program."`
 
 	Server string `hidden:"" help:"Binary whose serve is measured, by default this one." type:"path"`

@@ -87,7 +87,9 @@ func measure(ctx context.Context, l load, s subject, tell func(format string, ar
 		return nil, err
 	}
 	r.work.Go(func() { talk(working, r.present) })
-	if err := r.receive(ctx, result); err != nil {
+	profiled := s.profile != ""
+	ofJoins := profiled && l.over > 0 // they are what a storm is about
+	if err := r.profiling(ofJoins, func() error { return r.receive(ctx, result) }); err != nil {
 		return nil, err
 	}
 	joined, err := r.rest(ctx)
@@ -103,7 +105,7 @@ func measure(ctx context.Context, l load, s subject, tell func(format string, ar
 			return nil, err
 		}
 	}
-	if err := r.window(ctx, result, s.profile != ""); err != nil {
+	if err := r.window(ctx, result, profiled && !ofJoins); err != nil {
 		return nil, err
 	}
 	if !l.idle {
@@ -112,6 +114,17 @@ func measure(ctx context.Context, l load, s subject, tell func(format string, ar
 	forwarding := float64(meanwhile) * cost / 1e9
 	result.JoinCPU = max(0, ((joined.CPU()-before.CPU()).Seconds()-forwarding)/float64(l.legs()))
 	return result, nil
+}
+
+// profiling does f, and lets the server take a profile meanwhile if on.
+func (r *run) profiling(on bool, f func() error) error {
+	if !on {
+		return f()
+	}
+	if err := r.server.Profile(); err != nil {
+		return err
+	}
+	return errors.Join(f(), r.server.Profile())
 }
 
 // close ends everybody, then the server.
