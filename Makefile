@@ -91,7 +91,7 @@ bench: build
 
 ## compare: our benches beside the peers, in one run (COMPARE_RUNS=3, COMPARE_SECONDS=20)
 compare: build
-	@scripts/deps.sh compare || echo "compare: Janus will not be compared" >&2
+	@scripts/deps.sh compare || echo "compare: Janus and coturn may not be compared" >&2
 	$(GO) build -trimpath -o bin/sotto-peer ./bench/peer
 	$(GO) build -trimpath -o bin/sotto-compare ./bench/compare
 	@exec bin/sotto-compare -sotto $(BIN) -peer bin/sotto-peer -runs $(COMPARE_RUNS) -seconds $(COMPARE_SECONDS) \

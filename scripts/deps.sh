@@ -23,6 +23,7 @@ apt_packages=(
 if [ "${1:-}" = compare ]; then
   apt_packages=(
     janus      # a peer
+    coturn     # another
     iproute2   # its network namespace
   )
 fi

@@ -12,10 +12,17 @@ import (
 
 	"github.com/sotto-edge/sotto/bench/internal/target"
 	"github.com/sotto-edge/sotto/bench/sfu"
+	"github.com/sotto-edge/sotto/bench/turn"
 )
 
 // bench is a stand-in for our binary: it writes down what it is asked for, and prints figures by the server's name.
 const bench = `#!/bin/sh
+if [ "$2" = turn ]; then
+	echo "$*" >> %[1]q
+	echo '{"runs":5,"allocations":9,"servers":[{"server":"sotto","engine":"batch"},{"server":"coturn"}],"loads":[{"family":"ipv4","direction":"up","payload_bytes":160,"order":"bursts",'\
+		'"server_cpu_ratio":0.61,"whole_cpu_ratio":0.9,"servers":[{"server":"sotto","server_cpu_ns_per_packet":4000},{"server":"coturn","server_cpu_ns_per_packet":6500}]}]}'
+	exit 0
+fi
 echo "$4 $6" >> %[1]q
 case "$6" in
 bare-pion) [ "$4" = idle ] && { echo "no such luck" >&2; exit 1; }; cpu=20000 ;;
@@ -74,6 +81,36 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// The relay is compared too, by one bench that has both servers, and its figures stand beside the others.
+func TestRelay(t *testing.T) {
+	if err := turn.Missing(turn.Coturn); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	log, binary, page, results := filepath.Join(dir, "log"), filepath.Join(dir, "sotto"), filepath.Join(dir, "r.html"), filepath.Join(dir, "r.jsonl")
+	if err := os.WriteFile(binary, fmt.Appendf(nil, bench, log), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var out, progress bytes.Buffer
+	if err := run(t.Context(), []string{"-sotto", binary, "-scenarios", "turn", "-servers", "sotto", "-report", page, "-results", results}, &out, &progress); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := os.ReadFile(log)
+	if want := "bench turn -beside coturn -runs 5 -families ipv4 -orders interleaved,bursts -duration 2s -json\n"; err != nil || string(asked) != want {
+		t.Errorf("%q, %v", asked, err)
+	}
+	if line := "ratio_coturn=0.610 ratio_with_ends=0.900 scenario=turn load=up-160-B-bursts most=0.5\n"; !strings.Contains(out.String(), line) {
+		t.Errorf("%q is not said:\n%s", line, out.String())
+	}
+	text, err := os.ReadFile(page)
+	if err != nil || strings.Count(string(text), "<svg") != 2 || !strings.Contains(string(text), "up 160 B bursts") || strings.Contains(string(text), "NaN") {
+		t.Errorf("page of %d bytes, %v", len(text), err)
+	}
+	if lines, err := os.ReadFile(results); err != nil || bytes.Count(lines, []byte("\n")) != 1 {
+		t.Errorf("results: %s, %v", lines, err)
+	}
+}
+
 func TestParse(t *testing.T) {
 	for _, args := range [][]string{{"-runs", "0"}, {"-seconds", "0"}, {"-scenarios", "none"}, {"-servers", "sotto,none"}, {"more"}, {"-x"}} {
 		if _, err := parse(args, &bytes.Buffer{}); err == nil {
@@ -81,7 +118,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	o, err := parse(nil, &bytes.Buffer{})
-	if err != nil || len(o.scenarios) != len(scenarios) || len(o.servers) != 4 || o.runs != 3 || o.seconds != 20 {
+	if err != nil || len(o.scenarios) != len(scenarios)+1 || len(o.servers) != 4 || o.runs != 3 || o.seconds != 20 {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

@@ -1,9 +1,10 @@
 // Command compare measures Sotto beside its peers, in one run, and prints how they compare: the plain pion SFU in both its shapes
-// (bench/peer) and Janus. docs/performance.md says how it is done and what it is worth.
+// (bench/peer) and Janus; its TURN relay beside coturn. docs/performance.md says how it is done and what it is worth.
 //
 // It owns the order of the measures and the arithmetic. Each measure is a process of its own, `sotto bench sfu`, that starts the
 // server as another: nothing of one is left in the next. Of each load, the servers take turns, so that a machine that becomes slower
-// does so for all. What cannot be measured here (no Janus, not root) is said, and left out.
+// does so for all. For the relay that is done by its bench, `sotto bench turn -beside coturn`, with both servers running. What cannot be
+// measured here (no Janus, not root) is said, and left out.
 package main
 
 import (
@@ -27,6 +28,7 @@ import (
 	"github.com/sotto-edge/sotto/bench/internal/report"
 	"github.com/sotto-edge/sotto/bench/internal/target"
 	"github.com/sotto-edge/sotto/bench/sfu"
+	"github.com/sotto-edge/sotto/bench/turn"
 )
 
 // servers are compared in this order.
@@ -66,6 +68,12 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 			return err // all of it runs again in a network namespace
 		}
 	}
+	if slices.Contains(o.scenarios, relaying) {
+		if err := turn.Missing(turn.Coturn); err != nil {
+			missing = append(missing, fmt.Sprintf("coturn is not compared: %v", err))
+			o.scenarios = slices.DeleteFunc(o.scenarios, func(s string) bool { return s == relaying })
+		}
+	}
 	for _, m := range missing {
 		fmt.Fprintln(progress, m)
 	}
@@ -73,7 +81,13 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err := t.measure(ctx, progress); err != nil {
 		return err
 	}
+	if slices.Contains(o.scenarios, relaying) {
+		if err := t.relay(ctx, progress); err != nil {
+			return err
+		}
+	}
 	t.print(out)
+	t.printRelay(out)
 	if o.report == "" {
 		return t.verdict()
 	}
@@ -94,6 +108,7 @@ func parse(args []string, errs io.Writer) (options, error) {
 	for _, s := range scenarios {
 		names = append(names, s.name)
 	}
+	names = append(names, relaying)
 	set := flag.NewFlagSet("compare", flag.ContinueOnError)
 	set.SetOutput(errs)
 	set.StringVar(&o.sotto, "sotto", "bin/sotto", "our binary")
@@ -178,16 +193,21 @@ func (t *table) one(ctx context.Context, scenario, server string) (*sfu.Result, 
 	if err := json.Unmarshal(out.Bytes(), r); err != nil {
 		return nil, fmt.Errorf("its figures: %w", err)
 	}
+	return r, t.keep(out.Bytes())
+}
+
+// keep adds an object to the file of results.
+func (t *table) keep(object []byte) error {
 	if t.results == "" {
-		return r, nil
+		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(t.results), 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	f, err := os.OpenFile(t.results, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, err = f.Write(out.Bytes())
-	return r, errors.Join(err, f.Close())
+	_, err = f.Write(object)
+	return errors.Join(err, f.Close())
 }

@@ -20,6 +20,17 @@ func (t *table) page() report.Page {
 		Lead: fmt.Sprintf("Medians of runs (%d) of %d s each, the servers taking turns, each a process of its own, under the same load from the same generator. "+
 			"%s, %d cores, Linux %s, %s.", t.runs, t.seconds, t.machine.CPU, t.machine.Cores, t.machine.Kernel, t.machine.Go),
 	}
+	if len(t.measured()) > 0 {
+		t.pageMedia(&p)
+	}
+	t.pageRelay(&p)
+	p.Notes = append(p.Notes, "docs/performance.md has the method.")
+	p.Notes = append(p.Notes, slices.Concat(t.missing, t.failed)...)
+	return p
+}
+
+// pageMedia adds the loads of the media node.
+func (t *table) pageMedia(p *report.Page) {
 	targets := report.Table{Title: "Targets", Head: []string{"load"}}
 	for _, server := range t.servers {
 		targets.Head = append(targets.Head, names[server])
@@ -50,10 +61,7 @@ func (t *table) page() report.Page {
 		"CPU is user and system time of the server's process from /proc. Over loopback the system time of a sender holds the way through the receiver's stack too; "+
 			"it is the same for all. Thin lines on the bars, and small figures, are the least and the most of the runs; × is our figure as a share of the peer's.",
 		"Sotto runs with everything on: transport-wide feedback, RTX, history, layers, pacer, metrics. The peers run what they negotiate. "+
-			"Plain pion has pion's default interceptors and a socket for each connection, bare pion none and one socket; Janus has event_loops=2 and ICE-lite.",
-		"docs/performance.md has the method.")
-	p.Notes = append(p.Notes, slices.Concat(t.missing, t.failed)...)
-	return p
+			"Plain pion has pion's default interceptors and a socket for each connection, bare pion none and one socket; Janus has event_loops=2 and ICE-lite.")
 }
 
 // scenariosWith are those that have a row of that name.

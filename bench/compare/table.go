@@ -13,6 +13,7 @@ import (
 	"github.com/sotto-edge/sotto/bench/internal/quantile"
 	"github.com/sotto-edge/sotto/bench/internal/target"
 	"github.com/sotto-edge/sotto/bench/sfu"
+	"github.com/sotto-edge/sotto/bench/turn"
 )
 
 // scenario is one load to compare under, with what is compared and what is aimed at.
@@ -96,6 +97,7 @@ type table struct {
 	failed  []string
 	machine proc.Machine
 	cells   map[cell][]*sfu.Result
+	relayed *turn.Result // nil: it was not measured
 }
 
 // figure is a row's value for one server: the median of the measures, and how far they lie apart.
@@ -201,6 +203,15 @@ func (t *table) measured() []scenario {
 
 // print writes the table, then the ratios one a line.
 func (t *table) print(out io.Writer) {
+	if len(t.measured()) > 0 {
+		t.printMedia(out)
+	}
+	for _, m := range slices.Concat(t.missing, t.failed) {
+		fmt.Fprintf(out, "\n%s\n", m)
+	}
+}
+
+func (t *table) printMedia(out io.Writer) {
 	fmt.Fprintf(out, "%s, %d cores, Linux %s, %s. Medians of runs (%d) of %d s (least..most), AES-128-GCM.\n\n",
 		t.machine.CPU, t.machine.Cores, t.machine.Kernel, t.machine.Go, t.runs, t.seconds)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -232,9 +243,6 @@ func (t *table) print(out io.Writer) {
 				}
 			}
 		}
-	}
-	for _, m := range slices.Concat(t.missing, t.failed) {
-		fmt.Fprintf(out, "\n%s\n", m)
 	}
 }
 

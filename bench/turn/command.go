@@ -156,7 +156,7 @@ func (c *Command) Run(t terminal.Terminal) error {
 		}
 	}
 	if !c.JSON {
-		fmt.Fprint(t.Out, r.text())
+		fmt.Fprint(t.Out, r.Text())
 		return nil
 	}
 	text, err := json.Marshal(r)
@@ -172,11 +172,11 @@ func writeReport(name string, r *Result) error {
 	if err != nil {
 		return fmt.Errorf("bench: report: %w", err)
 	}
-	return errors.Join(report.Write(f, r.page()), f.Close())
+	return errors.Join(report.Write(f, r.Page()), f.Close())
 }
 
-// text is the result as a table for people.
-func (r *Result) text() string {
+// Text is the result as a table for people.
+func (r *Result) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d clients %s\n", r.Clients, r.place())
 	for _, s := range r.Servers {
@@ -193,10 +193,10 @@ func (r *Result) text() string {
 		for i := range l.Servers {
 			s := &l.Servers[i]
 			ratio := ""
-			if i > 0 && s.ServerCPUNSPerPacket > 0 {
-				ratio = fmt.Sprintf(" (the first: ×%.2f)", l.Ratio)
+			if i == 0 && len(l.Servers) > 1 {
+				ratio = fmt.Sprintf(" ×%.2f", l.Ratio)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%.0f\t%.1f %%\t%d\t%s%s\t%.0f %%\t%.2f\t%.2f, %.2f ms\n", l.label(), s.Server, s.PacketsPerSecond, 100*s.LoadReachedRatio,
+			fmt.Fprintf(w, "%s\t%s\t%.0f\t%.1f %%\t%d\t%s%s\t%.0f %%\t%.2f\t%.2f, %.2f ms\n", l.Label(), s.Server, s.PacketsPerSecond, 100*s.LoadReachedRatio,
 				s.PacketsLost, s.spread(), ratio, 100*s.ServerSystemRatio, s.EndsCPUNSPerPacket/1e3, s.LatencyP50*1e3, s.LatencyP99*1e3)
 		}
 	}

@@ -58,8 +58,17 @@ func TestPage(t *testing.T) {
 	if second.PacketsLost != 7 || second.LossRatio != 0.025 || second.LoadReachedRatio != 0.5 || second.spread() != "8.00 (7.00..9.00)" {
 		t.Errorf("medians: %+v", second)
 	}
-	r := &Result{Servers: []Server{{Server: Sotto}, {Server: Coturn}}, Clients: 20, Allocations: 10, Runs: 3, Loads: []Load{load}}
-	rows := r.page().Tables[1].Rows
+	r := &Result{Servers: []Server{{Server: Sotto, Engine: "batch", RSSPerAllocation: MostRSS + 1}, {Server: Coturn}}, Clients: 20, Allocations: 10, Runs: 3, Loads: []Load{load}}
+	if server, whole := r.Aim(&load); server != 0.5 || whole != 0 {
+		t.Errorf("aims at %g, %g", server, whole)
+	}
+	if mark := r.Page().Tables[0].Rows[0][1].Mark; mark != report.Bad {
+		t.Errorf("too much memory is marked %v", mark)
+	}
+	rows := r.Page().Tables[1].Rows
+	if rows[0][1].Mark != report.Good || rows[1][1].Mark != report.Plain {
+		t.Errorf("marks of ratios: %+v", rows)
+	}
 	if rows[0][3].Mark != report.Plain || rows[0][4].Mark != report.Plain || rows[1][3].Mark != report.Bad || rows[1][4].Mark != report.Bad {
 		t.Errorf("marks: %+v", rows)
 	}
@@ -71,7 +80,7 @@ func TestPage(t *testing.T) {
 	if err != nil || bytes.Count(text, []byte("<svg")) != 2 || !bytes.Contains(text, []byte("down 1200 B bursts v6")) || bytes.Contains(text, []byte("NaN")) {
 		t.Errorf("page of %d bytes, %v", len(text), err)
 	}
-	if table := r.text(); !strings.Contains(table, "8.00 (7.00..9.00) (the first: ×0.50)") || strings.Count(table, "\n") != 7 {
+	if table := r.Text(); !strings.Contains(table, "4.00 ×0.50") || strings.Count(table, "\n") != 7 {
 		t.Errorf("table:\n%s", table)
 	}
 	if err := writeReport(filepath.Join(t.TempDir(), "none", "r.html"), r); err == nil {

@@ -267,14 +267,16 @@ func (r *run) turns(ctx context.Context, l *Load, stages []stage) error {
 			}
 			f.Server = r.subjects[i].name
 			figures[i] = append(figures[i], f)
-			r.tell("%s, %s: %.2f µs, %d of %d lost", l.label(), f.Server, f.ServerCPUNSPerPacket/1e3, f.PacketsLost, f.PacketsSent)
+			r.tell("%s, %s: %.2f µs, %d of %d lost", l.Label(), f.Server, f.ServerCPUNSPerPacket/1e3, f.PacketsLost, f.PacketsSent)
 		}
 	}
 	for _, runs := range figures {
 		l.Servers = append(l.Servers, summary(runs))
 	}
 	if len(stages) > 1 && l.Servers[1].ServerCPUNSPerPacket > 0 {
-		l.Ratio = l.Servers[0].ServerCPUNSPerPacket / l.Servers[1].ServerCPUNSPerPacket
+		own, other := &l.Servers[0], &l.Servers[1]
+		l.Ratio = own.ServerCPUNSPerPacket / other.ServerCPUNSPerPacket
+		l.WholeRatio = (own.ServerCPUNSPerPacket + own.EndsCPUNSPerPacket) / (other.ServerCPUNSPerPacket + other.EndsCPUNSPerPacket)
 	}
 	return nil
 }
@@ -322,7 +324,7 @@ func (r *run) fill(ctx context.Context, l *Load, s stage) (f Figures, err error)
 	default:
 	}
 	if w.taken == 0 {
-		return f, fmt.Errorf("bench: of %d packets (%s) none arrived", w.sent, l.label())
+		return f, fmt.Errorf("bench: of %d packets (%s) none arrived", w.sent, l.Label())
 	}
 	n := float64(w.taken)
 	f.DurationSeconds = sending.Seconds()

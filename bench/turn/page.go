@@ -11,8 +11,8 @@ import (
 // reached is the share of the load below which a figure is one of a smaller load.
 const reached = 0.95
 
-// page is the report.
-func (r *Result) page() report.Page {
+// Page is the report.
+func (r *Result) Page() report.Page {
 	var names []string
 	for _, s := range r.Servers {
 		names = append(names, fmt.Sprintf("%s (engine %s)", s.Server, s.Engine))
@@ -32,9 +32,13 @@ func (r *Result) page() report.Page {
 	if r.Allocations > 0 {
 		t := report.Table{Title: fmt.Sprintf("An allocation with a channel (%d of them)", r.Allocations), Head: []string{"", "memory", "server CPU", "made per second"}}
 		for _, s := range r.Servers {
+			memory := report.Cell{Text: kilobytes(s.RSSPerAllocation), Small: kilobytes(float64(s.RSS)) + " before"}
+			if s.Server == Sotto {
+				memory.Mark = mark(s.RSSPerAllocation <= MostRSS)
+			}
 			t.Rows = append(t.Rows, []report.Cell{
 				{Text: s.Server, Small: s.Engine},
-				{Text: kilobytes(s.RSSPerAllocation), Small: kilobytes(float64(s.RSS)) + " before"},
+				memory,
 				{Text: microseconds(s.ServerCPUNSPerAllocation)},
 				{Text: strconv.FormatFloat(s.AllocationsPerSecond, 'f', 0, 64)},
 			})
@@ -53,10 +57,10 @@ func (r *Result) page() report.Page {
 	}
 	for at := range r.Loads {
 		l := &r.Loads[at]
-		cpu.Labels = append(cpu.Labels, l.label())
+		cpu.Labels = append(cpu.Labels, l.Label())
 		for i := range l.Servers {
 			f := &l.Servers[i]
-			t.Rows = append(t.Rows, l.row(f, i))
+			t.Rows = append(t.Rows, r.row(l, i))
 			point := report.Point{X: float64(at), Y: f.ServerCPUNSPerPacket / 1e3}
 			if f.ServerCPUNSPerPacketLow < f.ServerCPUNSPerPacketHigh {
 				point.Low, point.High = f.ServerCPUNSPerPacketLow/1e3, f.ServerCPUNSPerPacketHigh/1e3
@@ -70,11 +74,29 @@ func (r *Result) page() report.Page {
 	return p
 }
 
+// mark says whether something is as it is to be.
+func mark(good bool) report.Mark {
+	if good {
+		return report.Good
+	}
+	return report.Bad
+}
+
 // row is one of the table of loads.
-func (l *Load) row(f *Figures, i int) []report.Cell {
+func (r *Result) row(l *Load, i int) []report.Cell {
+	f := &l.Servers[i]
 	spent := report.Cell{Text: microseconds(f.ServerCPUNSPerPacket), Small: fmt.Sprintf("%.0f %% in the kernel", 100*f.ServerSystemRatio)}
-	if i > 0 {
-		spent.Small += fmt.Sprintf(" · the first ×%.2f", l.Ratio)
+	ends := report.Cell{Text: microseconds(f.EndsCPUNSPerPacket)}
+	if server, whole := r.Aim(l); i == 0 && len(l.Servers) > 1 {
+		spent.Small += fmt.Sprintf(" · ×%.2f", l.Ratio)
+		ends.Small = fmt.Sprintf("with the server ×%.2f", l.WholeRatio)
+		if server > 0 {
+			spent.Small += fmt.Sprintf(", at most %g", server)
+			spent.Mark = mark(l.Ratio <= server)
+		}
+		if whole > 0 {
+			ends.Mark = mark(l.WholeRatio <= whole)
+		}
 	}
 	lost := report.Cell{Text: strconv.FormatUint(f.PacketsLost, 10)}
 	if f.PacketsLost > 0 {
@@ -85,7 +107,7 @@ func (l *Load) row(f *Figures, i int) []report.Cell {
 		load.Mark, load.Small = report.Bad, fmt.Sprintf("%.0f %% of the load", 100*f.LoadReachedRatio)
 	}
 	return []report.Cell{
-		{Text: l.label(), Small: f.Server},
+		{Text: l.Label(), Small: f.Server},
 		spent,
 		{Text: microseconds(f.EndsCPUNSPerPacket)},
 		load, lost,

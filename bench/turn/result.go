@@ -46,7 +46,26 @@ type Load struct {
 	Servers []Figures `json:"servers"`
 	// Ratio is the first server's CPU per packet as a share of the second's; 0 without one.
 	Ratio float64 `json:"server_cpu_ratio,omitempty"`
+	// WholeRatio is the same of server and ends together.
+	WholeRatio float64 `json:"whole_cpu_ratio,omitempty"`
 }
+
+// Aim is the most that Sotto's CPU per packet is to be, as a share of coturn's under the same load, and Sotto's and the ends' together
+// as a share of coturn's and its ends'; 0: nothing is aimed at.
+func (r *Result) Aim(l *Load) (server, whole float64) {
+	switch {
+	case len(r.Servers) < 2 || r.Servers[0].Server != Sotto || r.Servers[1].Server != Coturn || len(l.Servers) < 2:
+		return 0, 0
+	case r.Servers[0].Engine == "tcx" || r.Servers[0].Engine == "xdp":
+		return 0.02, 0.9
+	case l.Order == Bursts:
+		return 0.5, 0
+	}
+	return 0.8, 0
+}
+
+// MostRSS is what an allocation with a channel is to take at most.
+const MostRSS = 20_000
 
 // Figures are what a load costs a server. A packet is one that was relayed. Counts are of all runs.
 type Figures struct {
@@ -115,8 +134,8 @@ func (f *Figures) spread() string {
 	return fmt.Sprintf("%s (%.2f..%.2f)", middle, f.ServerCPUNSPerPacketLow/1e3, f.ServerCPUNSPerPacketHigh/1e3)
 }
 
-// label is the short name of a load.
-func (l *Load) label() string {
+// Label is the short name of a load.
+func (l *Load) Label() string {
 	text := fmt.Sprintf("%s %d B", l.Direction, l.Bytes)
 	if l.Order == Bursts {
 		text += " bursts"
