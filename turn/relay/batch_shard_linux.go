@@ -15,6 +15,10 @@ import (
 const (
 	// messages are read before anything is sent, each of which is a datagram or a run that the kernel has joined.
 	messages = 64
+	// ofOne are read at most from a relayed address before others have their turn, and alwaysOne in a row were alone when the next is
+	// believed to be.
+	ofOne     = 32
+	alwaysOne = 4
 	// room is for the largest of them. That is no power of two: buffers that lie so apart share few places of a core's cache.
 	room = 64<<10 + 1088
 	// head is how much of it stays free before the datagram, of which a header takes what it needs.
@@ -44,6 +48,7 @@ type shard struct {
 
 	mu      sync.Mutex // held while it works
 	sockets map[int32]*socket
+	turn    uint64 // how often it has looked
 
 	// What comes in.
 	buffer []byte
@@ -88,6 +93,7 @@ func (s *shard) run() {
 	for s.wait.wait() {
 		s.engine.stats.waits.Add(1)
 		s.mu.Lock()
+		s.turn++
 		for _, e := range s.wait.events[:s.wait.got] {
 			// A socket that has been closed since is not there any more, or another one: reading that does no harm.
 			if k := s.sockets[e.Fd]; k != nil {
@@ -100,13 +106,27 @@ func (s *shard) run() {
 	}
 }
 
+// ask says how many datagrams are asked for. To ask for more than there are costs a look in vain, and to ask for less splits a run: a
+// relayed address that has had but one for a while is asked for one, until it has another right after that.
+func (k *socket) ask(turn uint64) int {
+	soon := k.read+1 == turn
+	k.read = turn
+	switch {
+	case k.port != nil:
+		return messages
+	case k.single >= alwaysOne && !soon:
+		return 1
+	}
+	return ofOne
+}
+
 // read takes what a socket has, or some of it: the rest is there at the next look.
 func (s *shard) read(k *socket) {
 	if s.filled == messages {
 		s.send()
 		s.filled = 0
 	}
-	asked := min(k.asked, messages-s.filled)
+	asked := min(k.ask(s.turn), messages-s.filled)
 	first := s.filled
 	for i := range asked {
 		h := &s.msgs[first+i].hdr
@@ -125,9 +145,8 @@ func (s *shard) read(k *socket) {
 		}
 		return
 	}
-	// To ask for more than there is costs a look in vain.
-	if k.asked = int(n); int(n) == asked {
-		k.asked = min(2*asked, k.most)
+	if k.single++; n > 1 {
+		k.single = 0
 	}
 	s.filled += int(n)
 	for i := first; i < s.filled; i++ {

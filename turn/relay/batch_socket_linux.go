@@ -17,11 +17,8 @@ import (
 	"github.com/sotto-edge/sotto/internal/udp"
 )
 
-// What sockets hold while a shard is busy, and mailboxes while the server is; and how many datagrams are taken from a socket before
-// others have their turn.
+// What sockets hold while a shard is busy, and mailboxes while the server is.
 const (
-	portMost   = messages
-	peerMost   = messages / 2
 	portBuffer = 4 << 20
 	peerBuffer = 512 << 10
 	portMail   = 1024
@@ -39,8 +36,9 @@ type socket struct {
 	port  *Port // nil: of a relayed address
 	mail  *mailbox
 
-	// Of the shard that reads: how many datagrams it asks for.
-	asked, most int
+	// Of the shard that reads: when it last has, and how many times in a row there was but one datagram.
+	read   uint64
+	single int
 	// Of the shard that sends: the runs of the batch that is being made.
 	batch       uint64
 	first, last int32
@@ -168,7 +166,7 @@ func (e *Batch) Listen(at netip.AddrPort) (*Port, error) {
 	p.mail.open(portMail)
 	var err error
 	for i, sh := range e.shards {
-		s := &socket{fd: -1, id: p.id, shard: sh, port: p, mail: &p.mail, asked: portMost, most: portMost}
+		s := &socket{fd: -1, id: p.id, shard: sh, port: p, mail: &p.mail}
 		if err = s.bind(at, i > 0, portBuffer); err != nil {
 			break
 		}
@@ -252,7 +250,7 @@ func (e *Batch) ListenPeers(at netip.AddrPort) (net.PacketConn, error) {
 	}
 	e.id++
 	e.turn = (e.turn + 1) % len(e.shards)
-	p := &Peers{engine: e, socket: socket{fd: -1, id: e.id, shard: e.shards[e.turn], asked: 1, most: peerMost}}
+	p := &Peers{engine: e, socket: socket{fd: -1, id: e.id, shard: e.shards[e.turn]}}
 	p.mail = &p.box
 	p.box.open(peerMail)
 	if err := p.bind(at, false, peerBuffer); err != nil {
