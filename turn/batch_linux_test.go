@@ -146,3 +146,50 @@ func TestNoPadding(t *testing.T) {
 		t.Errorf("%x came back as %x, %v", frame, b[:n], err)
 	}
 }
+
+// An engine is told when a client goes elsewhere, and relays both addresses of one that has both.
+func TestBatchFollowsClient(t *testing.T) {
+	s := batched(t, nil)
+	far4, far6 := echo(t, loopback4), echo(t, loopback6)
+	first := dial(t, s.udp, name)
+	m, code := first.ask(stun.MethodAllocate, wantUDP, attr(attrMobilityTicket), bothFamilies)
+	ticket, err := m.Get(attrMobilityTicket)
+	if code != 0 || err != nil {
+		t.Fatal(code, err)
+	}
+	for n, far := range map[uint16]netip.AddrPort{0x4001: far4, 0x4002: far6} {
+		if _, code := first.ask(stun.MethodChannelBind, channelNumber(n), peer(far)); code != 0 {
+			t.Fatal(code)
+		}
+	}
+	places := []*client{first, dial(t, s.udp, name), dial(t, s.udp6, name), dial(t, s.udp, name)}
+	for i, c := range places {
+		if i > 0 {
+			if m, code = c.ask(stun.MethodRefresh, attr(attrMobilityTicket, ticket...)); code != 0 {
+				t.Fatalf("from elsewhere: %d", code)
+			}
+			ticket, _ = m.Get(attrMobilityTicket)
+		}
+		for n, far := range map[uint16]netip.AddrPort{0x4001: far4, 0x4002: far6} {
+			frame := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, n), 8)
+			frame = append(frame, "12345678"...)
+			for range 20 {
+				if _, err := c.conn.Write(frame); err != nil {
+					t.Fatal(err)
+				}
+				if got := c.read(); !bytes.Equal(got, frame) {
+					t.Fatalf("%s from %s: %x came back as %x", far, c.conn.LocalAddr(), frame, got)
+				}
+			}
+		}
+	}
+	if got := s.Stats(); got.Flows != 2 || got.Allocations.Moved != 3 {
+		t.Errorf("%+v", got)
+	}
+	for _, a := range s.Allocations() {
+		s.End(a.ID)
+	}
+	if got := s.Stats(); got.Flows != 0 || got.OffloadedUp.Packets < 150 || got.OffloadedUp.Packets+got.Up.Packets != 160 || got.OffloadedDown.Packets+got.Down.Packets != 160 {
+		t.Errorf("%+v", got)
+	}
+}

@@ -238,7 +238,8 @@ func (p *peers) policy(to netip.AddrPort) bool {
 	if !p.user.realm.Peers.Peer(to) {
 		return false
 	}
-	p.known.Store(&to)
+	last := to // so that nothing is allocated for the others
+	p.known.Store(&last)
 	return true
 }
 

@@ -183,7 +183,8 @@ func (s *Server) created(src, dst, at net.Addr) {
 		id: id.New("a_"), inner: k, user: rel.user, rel: rel, relayed: rel.told, local: rel.local, created: time.Now(), mobile: r.mobile, home: s,
 		permitted: make(map[netip.Addr]struct{}), channels: make(map[uint16]*channel),
 	}
-	a.from.Store(&r.source)
+	from := r.source // without the request that it is of
+	a.from.Store(&from)
 	if r.dontFragment && !rel.tcp {
 		rel.dontFragment = true
 		dontFragment(rel.under, rel.local.Addr(), true)
