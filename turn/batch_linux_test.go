@@ -71,6 +71,7 @@ func TestBatchBehindServer(t *testing.T) {
 			if _, code := cl.ask(stun.MethodChannelBind, attr(stun.AttrChannelNumber, 0x40, 7, 0, 0), peer(far)); code != 0 {
 				t.Fatalf("channel bind: %d", code)
 			}
+			until(t, "relayed by the batch", func() bool { return s.Stats().Flows == 1 })
 			read := func(c net.Conn) []byte {
 				b := make([]byte, 2048)
 				_ = c.SetReadDeadline(time.Now().Add(patience))

@@ -45,6 +45,8 @@ type request struct {
 	mobile       bool
 	reserves     bool        // the port beside an even one, too
 	moving       *allocation // it comes from another 5-tuple than before
+	peers        []netip.AddrPort
+	channel      uint16 // to be bound
 
 	// What the library is still to be asked, and what it has answered.
 	steps []step
@@ -311,7 +313,9 @@ func (s *Server) check(m *stun.Message, raw []byte, r *request, held *allocation
 		if !ok || len(number) != 4 || !isChannelData(number) || len(addresses) != 1 {
 			return codeBadRequest, nil // RFC 8656 §12.2
 		}
+		r.channel = binary.BigEndian.Uint16(number)
 	}
+	r.peers = addresses
 	return s.checkPeers(r, held, addresses), nil
 }
 
@@ -389,6 +393,7 @@ func (s *Server) checkRefresh(m *stun.Message, r *request, held *allocation) int
 	ticket, mobile := m.Attr(attrMobilityTicket)
 	switch {
 	case held != nil:
+		s.endFlows(m, held)
 		if family, ok := m.Attr(attrRequestedAddressFamily); ok && len(family) == 4 && held.other.Load() == nil && is6(held) != (family[0] == 2) {
 			return codePeerFamilyMismatch // RFC 8656 §8.2
 		}
@@ -407,6 +412,17 @@ func (s *Server) checkRefresh(m *stun.Message, r *request, held *allocation) int
 	}
 	r.mobile, r.moving = true, a
 	return 0
+}
+
+// endFlows takes the flows of an allocation back that is about to end (RFC 8656 §8.2), before the library forgets it.
+func (s *Server) endFlows(m *stun.Message, held *allocation) {
+	if v, ok := m.Attr(attrLifetime); !ok || len(v) != 4 || binary.BigEndian.Uint32(v) != 0 {
+		return
+	}
+	s.keeper.withdraw(held, calmDown)
+	if other := held.other.Load(); other != nil {
+		s.keeper.withdraw(other, calmDown)
+	}
 }
 
 func (s *Server) checkPeers(r *request, held *allocation, addresses []netip.AddrPort) int {
@@ -493,6 +509,9 @@ func (s *Server) answer(b []byte, k key) (out []byte, r *request) {
 		if a := s.table.inner(k); a != nil {
 			a.expires.Store(time.Now().Unix() + int64(binary.BigEndian.Uint32(v)))
 		}
+	}
+	if a := s.table.inner(k); a != nil && success && len(r.peers) > 0 {
+		a.renewed(r.peers, r.channel)
 	}
 	if success && len(r.steps) > 0 {
 		st := r.steps[0]

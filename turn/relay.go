@@ -183,15 +183,23 @@ func (r *relayed) close() {
 	})
 }
 
-// shut closes the socket, too, which the library may hold no more.
+// shut closes the socket, too, which the library may hold no more. The caller holds no lock of the library's.
 func (r *relayed) shut() {
+	if a := r.alloc.Load(); a != nil {
+		r.server.keeper.withdraw(a, calmDown)
+	}
 	r.close()
 	_ = r.under.Close()
 }
 
 // release is the library's way to end it: it has struck it from its table before.
 func (r *relayed) release() {
-	r.shut()
+	r.close()
+	if r.tcp || r.alloc.Load() == nil {
+		_ = r.under.Close()
+	} else {
+		r.server.keeper.tell(wish{socket: r.under}) // behind its flows
+	}
 	r.released.Do(func() { close(r.free) })
 }
 

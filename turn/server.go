@@ -20,12 +20,6 @@ import (
 	"github.com/sotto-edge/sotto/turn/policy"
 )
 
-// Flows are looked after so often; one that was over its bandwidth stays with the server for so long.
-const (
-	lookInterval = 250 * time.Millisecond
-	calmDown     = 5 * time.Second
-)
-
 // Server is a TURN server.
 type Server struct {
 	cfg       Config
@@ -36,6 +30,7 @@ type Server struct {
 	strangers *policy.Strangers
 	known     *policy.Strangers // sources that hold allocations
 	pion      *pion.Server
+	keeper    *keeper
 
 	counters  counters
 	relayed   struct{ up, down, offloadedUp, offloadedDown traffic }
@@ -85,12 +80,12 @@ func New(cfg Config) (s *Server, err error) {
 		reserved: make(map[netip.AddrPort]*reservation),
 		closing:  make(chan struct{}),
 	}
-	s.annex = newAnnex(s)
+	s.annex, s.keeper = newAnnex(s), newKeeper(s)
 	for i, r := range append([]Realm{{Auth: cfg.Auth, Peers: cfg.Peers, Limits: l}}, cfg.Realms...) {
 		s.realms = append(s.realms, newRealm(r, i))
 	}
 	pc := pion.ServerConfig{
-		Realm: cfg.Auth.Realm(), StrictAddressFamily: true, InboundMTU: mtu,
+		Realm: cfg.Auth.Realm(), StrictAddressFamily: true, InboundMTU: mtu, PermissionTimeout: permissionLife, ChannelBindTimeout: channelLife,
 		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
 		AuthHandler: func(ra *pion.RequestAttributes) (string, []byte, bool) {
 			return ra.Username, s.inner.secret, true // the front has authenticated it
@@ -124,8 +119,7 @@ func New(cfg Config) (s *Server, err error) {
 		s.running.Add(1)
 		go st.run()
 	}
-	s.running.Add(1)
-	go s.lookAfter()
+	go s.keeper.run()
 	return s, nil
 }
 
@@ -181,7 +175,7 @@ func (s *Server) created(src, dst, at net.Addr) {
 	}
 	a := &allocation{
 		id: id.New("a_"), inner: k, user: rel.user, rel: rel, relayed: rel.told, local: rel.local, created: time.Now(), mobile: r.mobile, home: s,
-		permitted: make(map[netip.Addr]struct{}), channels: make(map[uint16]*channel),
+		permitted: make(map[netip.Addr]time.Time), channels: make(map[uint16]*channel),
 	}
 	from := r.source // without the request that it is of
 	a.from.Store(&from)
@@ -242,23 +236,6 @@ func (s *Server) dismiss(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, st)
-}
-
-// lookAfter reads back what the offloader counts until the server closes.
-func (s *Server) lookAfter() {
-	defer s.running.Done()
-	tick := time.NewTicker(lookInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case now := <-tick.C:
-			for _, a := range s.table.all() {
-				a.lookAfter(now)
-			}
-		case <-s.closing:
-			return
-		}
-	}
 }
 
 func (s *Server) over() bool {
@@ -328,6 +305,7 @@ func (s *Server) Close() error {
 		for _, r := range left {
 			r.shut()
 		}
+		s.keeper.close()
 		s.running.Wait()
 	})
 	if errors.Is(s.err, net.ErrClosed) {

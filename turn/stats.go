@@ -15,6 +15,7 @@ type counters struct {
 	overBandwidth, takenBack                             atomic.Uint64
 	handshakes, connections, idle, bound                 atomic.Uint64
 	sendErrors, receiveErrors                            atomic.Uint64
+	full, notTaken, noInterface, lost                    atomic.Uint64
 }
 
 // Stats is a snapshot: int is a level of now, uint64 counts since the start.
@@ -23,7 +24,8 @@ type Stats struct {
 	// Connections is how many clients are connected over TCP, TLS and DTLS.
 	Connections int
 	// Flows is how many channels the offloader relays.
-	Flows int
+	Flows     int
+	Fallbacks FallbackStats
 	// What was relayed, from clients and to them, by the server and by the offloader.
 	Up, Down, OffloadedUp, OffloadedDown Traffic
 	Requests                             RequestStats
@@ -78,6 +80,12 @@ type DropStats struct {
 	Overflows uint64
 }
 
+// FallbackStats counts flows that the server relays because the offloader does not.
+type FallbackStats struct {
+	// Full: there was no room. NotTaken: it is none for the offloader, or its way is none. Lost: the offloader knew no more of it.
+	Full, NotTaken, Lost uint64
+}
+
 // Stats returns the figures of now.
 func (s *Server) Stats() Stats {
 	c := &s.counters
@@ -87,6 +95,7 @@ func (s *Server) Stats() Stats {
 		Up:    traffic(&s.relayed.up), Down: traffic(&s.relayed.down),
 		OffloadedUp: traffic(&s.relayed.offloadedUp), OffloadedDown: traffic(&s.relayed.offloadedDown),
 		Allocations: AllocationStats{Created: c.created.Load(), Deleted: c.deleted.Load(), Ended: c.ended.Load(), Moved: c.moved.Load()},
+		Fallbacks:   FallbackStats{Full: c.full.Load(), NotTaken: c.notTaken.Load(), Lost: c.lost.Load()},
 		Requests: RequestStats{
 			Bindings: c.bindings.Load(), ConnectionsBound: c.bound.Load(), QuotaRefused: c.quota.Load(), PeerForbidden: c.forbidden.Load(), SentAway: c.sentAway.Load(),
 		},

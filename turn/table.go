@@ -47,7 +47,7 @@ type allocation struct {
 
 	mu        sync.Mutex // taken under the library's locks; nothing else is taken under it
 	gone      bool
-	permitted map[netip.Addr]struct{}
+	permitted map[netip.Addr]time.Time // until when
 	channels  map[uint16]*channel
 
 	up, down       traffic
@@ -68,13 +68,25 @@ func (t *traffic) add(n int) {
 
 func (t *traffic) read() Counters { return Counters{Packets: t.packets.Load(), Bytes: t.bytes.Load()} }
 
-// channel is a bound channel.
+func (t *traffic) addMany(c Counters) {
+	t.packets.Add(c.Packets)
+	t.bytes.Add(c.Bytes)
+}
+
+// channel is a bound channel. What changes of it does so under the lock of its allocation.
 type channel struct {
-	peer      netip.AddrPort
-	flow      Flow
-	offloaded bool
-	up, down  Counters  // as last read from the offloader
-	until     time.Time // not to be offloaded before
+	of   *allocation
+	peer netip.AddrPort
+	flow Flow
+
+	expires time.Time     // unless it is refreshed
+	ended   bool          // it is the allocation's no more
+	wanted  bool          // to be relayed by the offloader; the library's events say so
+	until   time.Time     // not before
+	waits   time.Duration // how long after it was not taken the last time
+
+	offloaded bool     // it is; the keeper says so
+	up, down  Counters // as last read from the offloader
 }
 
 // table holds the allocations.
@@ -287,38 +299,6 @@ func (a *allocation) full(peers []netip.AddrPort, most int) bool {
 	return len(a.permitted)+news > most || news == 0 && len(a.channels) > most
 }
 
-// The following are events of the library, which come under its locks.
-
-func (a *allocation) permit(peer netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.permitted[peer] = struct{}{}
-	for _, c := range a.channels {
-		if c.peer.Addr() == peer {
-			a.offload(c)
-		}
-	}
-}
-
-func (a *allocation) forbid(peer netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.permitted, peer)
-	for _, c := range a.channels {
-		if c.peer.Addr() == peer {
-			a.takeBack(c, time.Now())
-		}
-	}
-}
-
-func (a *allocation) bind(number uint16, peer netip.AddrPort) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	c := &channel{peer: peer, flow: a.flow(number, peer)}
-	a.channels[number] = c
-	a.offload(c)
-}
-
 func (a *allocation) flow(number uint16, peer netip.AddrPort) Flow {
 	at := a.at()
 	return Flow{Client: at.client, Server: netip.AddrPortFrom(at.path.Local, at.server.Port()), Relayed: a.local, Peer: peer, Channel: number}
@@ -326,94 +306,15 @@ func (a *allocation) flow(number uint16, peer netip.AddrPort) Flow {
 
 // move lets the client be elsewhere.
 func (a *allocation) move(to source) {
+	a.home.keeper.withdraw(a, 0)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := time.Now()
-	for _, c := range a.channels {
-		a.takeBack(c, now)
-	}
 	a.from.Store(&to)
 	for n, c := range a.channels {
-		c.flow = a.flow(n, c.peer)
-		if _, ok := a.permitted[c.peer.Addr()]; ok {
-			a.offload(c)
-		}
-	}
-}
-
-func (a *allocation) unbind(number uint16) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if c := a.channels[number]; c != nil {
-		a.takeBack(c, time.Now())
-		delete(a.channels, number)
-	}
-}
-
-// offload gives a channel to the offloader, if both can. The peer in this very process is not beyond any wire.
-func (a *allocation) offload(c *channel) {
-	switch {
-	case c.offloaded || a.gone || a.at().transport != UDP || !c.flow.Server.Addr().IsValid() || a.user.realm.Peers.Media(c.peer):
-		return
-	case a.home.cfg.Offloader.Add(c.flow) != nil:
-		return
-	}
-	c.offloaded, c.up, c.down = true, Counters{}, Counters{}
-	a.home.offloaded.Add(1)
-}
-
-// takeBack reads the last of what the offloader has counted and relays the channel here again.
-func (a *allocation) takeBack(c *channel, now time.Time) {
-	if !c.offloaded {
-		return
-	}
-	a.readBack(c, now)
-	a.home.cfg.Offloader.Remove(c.flow)
-	c.offloaded = false
-	a.home.offloaded.Add(-1)
-}
-
-// readBack counts what the offloader has relayed since the last time, and says whether it is within the limits.
-func (a *allocation) readBack(c *channel, now time.Time) bool {
-	up, down, ok := a.home.cfg.Offloader.Count(c.flow)
-	if !ok {
-		return true
-	}
-	bytes := up.Bytes - c.up.Bytes + down.Bytes - c.down.Bytes
-	a.offUp.Packets += up.Packets - c.up.Packets
-	a.offUp.Bytes += up.Bytes - c.up.Bytes
-	a.offDown.Packets += down.Packets - c.down.Packets
-	a.offDown.Bytes += down.Bytes - c.down.Bytes
-	s := a.home
-	s.relayed.offloadedUp.addMany(up.Packets-c.up.Packets, up.Bytes-c.up.Bytes)
-	s.relayed.offloadedDown.addMany(down.Packets-c.down.Packets, down.Bytes-c.down.Bytes)
-	c.up, c.down = up, down
-	return a.user.spent(float64(bytes), now)
-}
-
-func (t *traffic) addMany(packets, bytes uint64) {
-	t.packets.Add(packets)
-	t.bytes.Add(bytes)
-}
-
-// lookAfter takes flows back that are over their bandwidth, and gives them away again when they have had time to calm down.
-func (a *allocation) lookAfter(now time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, c := range a.channels {
-		switch {
-		case c.offloaded:
-			if !a.readBack(c, now) {
-				a.takeBack(c, now)
-				c.until = now.Add(calmDown)
-				a.home.counters.takenBack.Add(1)
-			}
-		case !c.until.IsZero() && now.After(c.until):
-			c.until = time.Time{}
-			if _, ok := a.permitted[c.peer.Addr()]; ok {
-				a.offload(c)
-			}
-		}
+		a.drop(n, c)
+		moved := &channel{of: a, peer: c.peer, flow: a.flow(n, c.peer), expires: c.expires}
+		a.channels[n] = moved
+		a.ask(moved)
 	}
 }
 
@@ -432,10 +333,8 @@ func (a *allocation) spend(n int) bool {
 func (a *allocation) end() {
 	a.mu.Lock()
 	a.gone = true
-	now := time.Now()
 	for n, c := range a.channels {
-		a.takeBack(c, now)
-		delete(a.channels, n)
+		a.drop(n, c)
 	}
 	clear(a.permitted)
 	a.mu.Unlock()
@@ -443,9 +342,20 @@ func (a *allocation) end() {
 }
 
 func (a *allocation) show() Allocation {
+	out, offloaded := a.look()
+	for i, c := range out.Channels {
+		if f, ok := offloaded[c.Number]; ok {
+			out.Channels[i].Engine = a.home.keeper.engineOf(f)
+		}
+	}
+	return out
+}
+
+// look is show but for the names of engines: those are not to be asked under the lock.
+func (a *allocation) look() (Allocation, map[uint16]Flow) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	at := a.at()
+	at, offloaded := a.at(), map[uint16]Flow{}
 	out := Allocation{
 		ID: a.id, Transport: at.transport, Client: at.client, Server: at.server, Relayed: a.relayed, TCP: a.rel.tcp,
 		Realm: a.user.realm.name, User: a.user.name, Created: a.created, Expires: time.Unix(a.expires.Load(), 0), Mobile: a.mobile,
@@ -457,13 +367,12 @@ func (a *allocation) show() Allocation {
 		out.Permissions = append(out.Permissions, p)
 	}
 	for n, c := range a.channels {
-		engine := "server"
 		if c.offloaded {
-			engine = a.home.cfg.Offloader.Engine()
+			offloaded[n] = c.flow
 		}
-		out.Channels = append(out.Channels, Channel{n, c.peer, c.offloaded, engine})
+		out.Channels = append(out.Channels, Channel{n, c.peer, c.offloaded, "server"})
 	}
 	slices.SortFunc(out.Permissions, netip.Addr.Compare)
 	slices.SortFunc(out.Channels, func(a, b Channel) int { return cmp.Compare(a.Number, b.Number) })
-	return out
+	return out, offloaded
 }

@@ -32,7 +32,8 @@ type Counters = relay.Counters
 // ErrUnsupported is what an Offloader answers to a flow that it leaves to the server.
 var ErrUnsupported = relay.ErrUnsupported
 
-// Offloader relays flows without the server. Its methods do not block and may be called under the server's locks.
+// Offloader relays flows without the server, which calls it from one goroutine at a time and never under a lock of the library's. One
+// that has Reconcile([]Flow) is told every ten seconds which flows live; one that has EngineOf(Flow) string, who has a flow.
 type Offloader interface {
 	// Add begins to relay a flow; ErrUnsupported: the server goes on relaying it.
 	Add(Flow) error
