@@ -160,3 +160,84 @@ func TestFlood(t *testing.T) {
 		}
 	}
 }
+
+// TestDontFragment [C14]: what a client wants whole is not sent in pieces (RFC 8656 §15): one Send indication, or all of an allocation.
+func TestDontFragment(t *testing.T) {
+	clients, server, peers := netlab.New(t), netlab.New(t), netlab.New(t)
+	netlab.Join(netlab.End{Namespace: server, Device: "s0", Addresses: []string{"198.18.1.1/24"}}, netlab.End{Namespace: clients, Device: "c0", Addresses: []string{"198.18.1.2/24"}})
+	netlab.Join(netlab.End{Namespace: server, Device: "s1", Addresses: []string{"198.18.2.1/24"}}, netlab.End{Namespace: peers, Device: "p0", Addresses: []string{"198.18.2.2/24"}})
+	server.IP("link set s1 mtu 800")
+	listen := netip.MustParseAddrPort("198.18.1.1:3478")
+	s := serve(t, func(cfg *turn.Config) {
+		var x turn.Socket
+		var err error
+		server.Do(func() { x, err = turn.Listen(listen) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Sockets = append(cfg.Sockets, x)
+		cfg.Relay4, cfg.Relay6 = netip.MustParseAddr("198.18.2.1"), netip.Addr{}
+		cfg.Peers = policy.NewPeers([]netip.Prefix{netip.MustParsePrefix("198.18.0.0/15")}, nil)
+		cfg.ListenPeers = func(a netip.AddrPort) (p net.PacketConn, err error) {
+			server.Do(func() { p, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(a)) })
+			return p, err
+		}
+	})
+	var far *net.UDPConn
+	var err error
+	peers.Do(func() {
+		far, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("198.18.2.2:4000")))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	to := far.LocalAddr().(*net.UDPAddr).AddrPort()
+	b := make([]byte, 2048)
+	for _, tt := range []struct {
+		title  string
+		whole  bool
+		mobile bool
+	}{{"pieces", false, false}, {"whole", true, false}, {"pieces, moving", false, true}} {
+		var c *client
+		clients.Do(func() { c = dial(t, listen, name) })
+		var setters []stun.Setter
+		if tt.whole {
+			setters = append(setters, attr(stun.AttrDontFragment))
+		}
+		if tt.mobile {
+			setters = append(setters, attr(attrMobilityTicket))
+		}
+		c.allocate(setters...)
+		if _, code := c.ask(stun.MethodCreatePermission, peer(to)); code != 0 {
+			t.Fatal(code)
+		}
+		before := s.Stats().Dropped.SendErrors
+		// Long ones with and without the wish, each followed by a short one that tells that it has been dealt with.
+		for i, wish := range []bool{false, true, false} {
+			var more []stun.Setter
+			if wish {
+				more = append(more, attr(stun.AttrDontFragment))
+			}
+			c.indicate(to, make([]byte, 1200), more...)
+			c.indicate(to, []byte{byte(i)})
+			want := []int{1200, 1}
+			if wish || tt.whole {
+				want = want[1:]
+			}
+			for _, n := range want {
+				_ = far.SetReadDeadline(time.Now().Add(patience))
+				if got, err := far.Read(b); err != nil || got != n {
+					t.Errorf("%s, %d: %d bytes come, want %d, %v", tt.title, i, got, n, err)
+				}
+			}
+		}
+		refused := uint64(1)
+		if tt.whole {
+			refused = 3
+		}
+		if got := s.Stats().Dropped.SendErrors - before; got != refused {
+			t.Errorf("%s: %d were not sent", tt.title, got)
+		}
+	}
+}

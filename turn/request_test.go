@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,7 +91,7 @@ func TestNonces(t *testing.T) {
 	}
 }
 
-// TestStrongerIntegrity: RFC 8489's MESSAGE-INTEGRITY-SHA256, PASSWORD-ALGORITHM and USERHASH.
+// TestStrongerIntegrity [C14]: RFC 8489's MESSAGE-INTEGRITY-SHA256, PASSWORD-ALGORITHM and USERHASH.
 func TestStrongerIntegrity(t *testing.T) {
 	s := serve(t, nil)
 	c := dial(t, s.udp, name)
@@ -110,6 +111,34 @@ func TestStrongerIntegrity(t *testing.T) {
 	}
 	if code := codeOf(c.raw(request(algorithms[4:], 1), patience)); code != 400 {
 		t.Errorf("who was told of one algorithm only: %d", code)
+	}
+	// Bidding down (RFC 8489 §9.2.4): a part of what the server has said, one that it has not, and a nonce whose features are other ones.
+	nothing := func(m *stun.Message) *stun.Message {
+		m.Raw = auth.NewKey(name, realm, password, auth.MD5).Seal(m.Raw, auth.SHA256Integrity)
+		return m
+	}
+	long := stun.NewUsername(name)
+	only := attr(0x1D, 0, 1, 0, 0)
+	bare := stun.NewNonce(strings.Replace(c.nonce.String(), "obMatJos2AAAB", "obMatJos2AAAA", 1))
+	if bare.String() == c.nonce.String() {
+		t.Fatalf("the nonce %s carries no features", c.nonce)
+	}
+	for title, tt := range map[string]struct {
+		m    *stun.Message
+		want int
+	}{
+		"one without the list":    {nothing(build(t, stun.MethodAllocate, wantUDP, long, c.realm, c.nonce, only)), 400},
+		"the list without one":    {nothing(build(t, stun.MethodAllocate, wantUDP, long, c.realm, c.nonce, attr(0x8002, algorithms...))), 400},
+		"the list turned around":  {nothing(build(t, stun.MethodAllocate, wantUDP, long, c.realm, c.nonce, only, attr(0x8002, append(append([]byte{}, algorithms[4:]...), algorithms[:4]...)...))), 400},
+		"one that is not offered": {nothing(build(t, stun.MethodAllocate, wantUDP, long, c.realm, c.nonce, attr(0x1D, 0, 3, 0, 0), attr(0x8002, algorithms...))), 400},
+		"a nonce of no features":  {nothing(build(t, stun.MethodAllocate, wantUDP, long, c.realm, bare)), 438},
+		"a key by the other one":  {nothing(build(t, stun.MethodAllocate, wantUDP, long, c.realm, c.nonce, attr(0x1D, 0, 2, 0, 0), attr(0x8002, algorithms...))), 401},
+		"a hash of nobody's name": {nothing(build(t, stun.MethodAllocate, wantUDP, attr(0x1E, make([]byte, 32)...), c.realm, c.nonce)), 401},
+		"half a hash":             {nothing(build(t, stun.MethodAllocate, wantUDP, attr(0x1E, hash[:16]...), c.realm, c.nonce)), 401},
+	} {
+		if code := codeOf(c.raw(tt.m, patience)); code != tt.want {
+			t.Errorf("%s: %d, want %d", title, code, tt.want)
+		}
 	}
 	answer := c.raw(request(algorithms, 2), patience)
 	if code := codeOf(answer); code != 0 {
