@@ -3,6 +3,7 @@ package mux
 import (
 	"bytes"
 
+	"github.com/sotto-edge/sotto/internal/bits"
 	"github.com/sotto-edge/sotto/internal/rtp"
 )
 
@@ -145,75 +146,75 @@ type av1Sequence struct {
 
 // parseSequence reads a sequence header OBU (AV1 bitstream specification §5.5).
 func parseSequence(b []byte) (s av1Sequence, ok bool) {
-	r := bits{b: b}
-	s.profile = byte(r.u(3))
-	r.u(1)
-	reduced := r.flag()
+	r := bits.Reader{B: b}
+	s.profile = byte(r.U(3))
+	r.U(1)
+	reduced := r.Flag()
 	var tier uint32
 	if reduced {
-		s.level = byte(r.u(5))
+		s.level = byte(r.U(5))
 	} else {
 		tier = s.operatingPoints(&r)
 	}
-	wn, hn := int(r.u(4))+1, int(r.u(4))+1
-	s.width, s.height = int(r.u(wn))+1, int(r.u(hn))+1
-	if !reduced && r.flag() { // frame ids
-		r.u(7)
+	wn, hn := int(r.U(4))+1, int(r.U(4))+1
+	s.width, s.height = int(r.U(wn))+1, int(r.U(hn))+1
+	if !reduced && r.Flag() { // frame ids
+		r.U(7)
 	}
-	r.u(3) // use_128x128_superblock, enable_filter_intra, enable_intra_edge_filter
+	r.U(3) // use_128x128_superblock, enable_filter_intra, enable_intra_edge_filter
 	if !reduced {
-		r.u(4) // interintra, masked compound, warped motion, dual filter
-		order := r.flag()
+		r.U(4) // interintra, masked compound, warped motion, dual filter
+		order := r.Flag()
 		if order {
-			r.u(2)
+			r.U(2)
 		}
 		screen := uint32(2)
-		if !r.flag() { // seq_choose_screen_content_tools
-			screen = r.u(1)
+		if !r.Flag() { // seq_choose_screen_content_tools
+			screen = r.U(1)
 		}
-		if screen > 0 && !r.flag() { // seq_choose_integer_mv
-			r.u(1)
+		if screen > 0 && !r.Flag() { // seq_choose_integer_mv
+			r.U(1)
 		}
 		if order {
-			r.u(3)
+			r.U(3)
 		}
 	}
-	r.u(3) // superres, cdef, restoration
+	r.U(3) // superres, cdef, restoration
 	s.color(&r, tier)
-	return s, !r.short && s.profile <= 2
+	return s, !r.Short && s.profile <= 2
 }
 
 // operatingPoints reads what stands between the profile and the size and returns the tier of the first point.
-func (s *av1Sequence) operatingPoints(r *bits) (tier uint32) {
+func (s *av1Sequence) operatingPoints(r *bits.Reader) (tier uint32) {
 	model, delay := false, 0
-	if r.flag() { // timing info
-		r.u(32)
-		r.u(32)
-		if r.flag() {
-			r.ue()
+	if r.Flag() { // timing info
+		r.U(32)
+		r.U(32)
+		if r.Flag() {
+			r.UE()
 		}
-		if model = r.flag(); model {
-			delay = int(r.u(5)) + 1
-			r.u(32)
-			r.u(10)
+		if model = r.Flag(); model {
+			delay = int(r.U(5)) + 1
+			r.U(32)
+			r.U(10)
 		}
 	}
-	display := r.flag()
-	points := int(r.u(5)) + 1
+	display := r.Flag()
+	points := int(r.U(5)) + 1
 	for i := range points {
-		r.u(12)
-		level := byte(r.u(5))
+		r.U(12)
+		level := byte(r.U(5))
 		t := uint32(0)
 		if level > 7 {
-			t = r.u(1)
+			t = r.U(1)
 		}
-		if model && r.flag() {
-			r.u(delay)
-			r.u(delay)
-			r.u(1)
+		if model && r.Flag() {
+			r.U(delay)
+			r.U(delay)
+			r.U(1)
 		}
-		if display && r.flag() {
-			r.u(4)
+		if display && r.Flag() {
+			r.U(4)
 		}
 		if i == 0 {
 			s.level, tier = level, t
@@ -223,32 +224,32 @@ func (s *av1Sequence) operatingPoints(r *bits) (tier uint32) {
 }
 
 // color reads the color configuration (AV1 bitstream specification §5.5.2).
-func (s *av1Sequence) color(r *bits, tier uint32) {
-	high, twelve, mono := r.u(1), uint32(0), uint32(0)
+func (s *av1Sequence) color(r *bits.Reader, tier uint32) {
+	high, twelve, mono := r.U(1), uint32(0), uint32(0)
 	if s.profile == 2 && high != 0 {
-		twelve = r.u(1)
+		twelve = r.U(1)
 	}
 	if s.profile != 1 {
-		mono = r.u(1)
+		mono = r.U(1)
 	}
 	var primaries, transfer, matrix uint32 = 2, 2, 2
-	if r.flag() {
-		primaries, transfer, matrix = r.u(8), r.u(8), r.u(8)
+	if r.Flag() {
+		primaries, transfer, matrix = r.U(8), r.U(8), r.U(8)
 	}
 	x, y, position := uint32(1), uint32(1), uint32(0)
 	switch {
 	case mono != 0:
-		r.u(1)
+		r.U(1)
 	case primaries == 1 && transfer == 13 && matrix == 0: // sRGB
 		x, y = 0, 0
 	default:
-		r.u(1)
+		r.U(1)
 		switch {
 		case s.profile == 1:
 			x, y = 0, 0
 		case s.profile == 2 && twelve != 0:
-			if x = r.u(1); x != 0 {
-				y = r.u(1)
+			if x = r.U(1); x != 0 {
+				y = r.U(1)
 			} else {
 				y = 0
 			}
@@ -256,7 +257,7 @@ func (s *av1Sequence) color(r *bits, tier uint32) {
 			y = 0
 		}
 		if x != 0 && y != 0 {
-			position = r.u(2)
+			position = r.U(2)
 		}
 	}
 	s.format = byte(tier<<7 | high<<6 | twelve<<5 | mono<<4 | x<<3 | y<<2 | position)

@@ -3,6 +3,9 @@ package mux
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/sotto-edge/sotto/internal/bits"
+	"github.com/sotto-edge/sotto/internal/rtp"
 )
 
 // NAL unit types (ITU-T H.264 table 7-1, RFC 6184 table 1).
@@ -113,7 +116,7 @@ func (h *h264) look(b []byte) {
 		if len(b) > maxParameterSet || bytes.Equal(b, h.sps) {
 			return
 		}
-		w, ht, ok := parseSPS(b)
+		w, ht, ok := rtp.SizeSPS(b)
 		if !ok {
 			h.doubtful = true
 			return
@@ -137,19 +140,19 @@ func (h *h264) look(b []byte) {
 // plausible reads the beginning of a picture's first slice header (ITU-T H.264 §7.3.3): it begins with the first macroblock, has
 // a type that there is, and refers to a parameter set that was sent.
 func (h *h264) plausible(b []byte) bool {
-	r := bits{b: unescape(b[1:], 16)}
-	if first := r.ue(); first != 0 {
+	r := bits.Reader{B: bits.Unescape(nil, b[1:], 16)}
+	if first := r.UE(); first != 0 {
 		return false
 	}
-	kind, set := r.ue(), r.ue()
-	if r.short || kind > 9 || b[0]&0x1f == nalIDR && kind%5 != 2 && kind%5 != 4 {
+	kind, set := r.UE(), r.UE()
+	if r.Short || kind > 9 || b[0]&0x1f == nalIDR && kind%5 != 2 && kind%5 != 4 {
 		return false
 	}
 	if len(h.pps) < 2 {
 		return true
 	}
-	known := bits{b: h.pps[1:]}
-	return set == known.ue()
+	known := bits.Reader{B: h.pps[1:]}
+	return set == known.UE()
 }
 
 func (h *h264) picture() (Picture, bool) {
@@ -173,100 +176,4 @@ func (h *h264) picture() (Picture, bool) {
 	p.Private = binary.BigEndian.AppendUint16(p.Private, uint16(len(h.pps)))
 	p.Private = append(p.Private, h.pps...)
 	return p, true
-}
-
-// parseSPS reads a sequence parameter set (ITU-T H.264 §7.3.2.1.1) as far as the size of the picture.
-func parseSPS(nal []byte) (width, height int, ok bool) {
-	if len(nal) < 4 {
-		return 0, 0, false
-	}
-	r := bits{b: unescape(nal[1:], maxParameterSet)}
-	profile := r.u(8)
-	r.u(16) // constraints, level
-	r.ue()
-	chroma, separate := uint32(1), false
-	switch profile {
-	case 100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135:
-		if chroma = r.ue(); chroma == 3 {
-			separate = r.flag()
-		}
-		r.ue() // bit depths
-		r.ue()
-		r.u(1)
-		if r.flag() { // scaling matrix
-			lists := 8
-			if chroma == 3 {
-				lists = 12
-			}
-			for i := range lists {
-				if r.flag() {
-					skipScaling(&r, i)
-				}
-			}
-		}
-	}
-	r.ue() // log2_max_frame_num
-	switch r.ue() {
-	case 0:
-		r.ue()
-	case 1:
-		r.u(1)
-		r.se()
-		r.se()
-		n := r.ue()
-		if n > 255 {
-			return 0, 0, false
-		}
-		for range n {
-			r.se()
-		}
-	}
-	r.ue() // reference frames
-	r.u(1)
-	w, h := r.ue()+1, r.ue()+1
-	fields := uint32(1)
-	if !r.flag() { // frame_mbs_only
-		fields = 2
-		r.u(1)
-	}
-	r.u(1)
-	if w > 1024 || h > 1024 {
-		return 0, 0, false
-	}
-	width, height = int(w)*16, int(h*fields)*16
-	if r.flag() { // cropping, in units of chroma samples
-		left, right, top, bottom := r.ue(), r.ue(), r.ue(), r.ue()
-		x, y := uint32(1), fields
-		if chroma != 0 && !separate {
-			if chroma < 3 {
-				x = 2
-			}
-			if chroma == 1 {
-				y *= 2
-			}
-		}
-		if left > 8192 || right > 8192 || top > 8192 || bottom > 8192 {
-			return 0, 0, false
-		}
-		width -= int(x * (left + right))
-		height -= int(y * (top + bottom))
-	}
-	return width, height, !r.short && chroma <= 3 && width > 0 && height > 0
-}
-
-// skipScaling passes over a scaling list (ITU-T H.264 §7.3.2.1.1.1).
-func skipScaling(r *bits, i int) {
-	size := 16
-	if i >= 6 {
-		size = 64
-	}
-	last, next := int32(8), int32(8)
-	for range size {
-		if next != 0 {
-			next = (last + r.se() + 256) % 256
-		}
-		if next != 0 {
-			last = next
-		}
-	}
 }

@@ -1,6 +1,9 @@
 package mux
 
-import "github.com/sotto-edge/sotto/internal/rtp"
+import (
+	"github.com/sotto-edge/sotto/internal/bits"
+	"github.com/sotto-edge/sotto/internal/rtp"
+)
 
 const maxVP9Frames = 8 // in one superframe
 
@@ -70,39 +73,39 @@ type vp9Header struct {
 
 // parseVP9 reads the uncompressed header (VP9 bitstream specification §6.2) as far as the size of a key frame.
 func parseVP9(b []byte) (vp9Header, bool) {
-	r := bits{b: b}
-	if r.u(2) != 2 { // frame_marker
+	r := bits.Reader{B: b}
+	if r.U(2) != 2 { // frame_marker
 		return vp9Header{}, false
 	}
-	profile := r.u(1) | r.u(1)<<1
-	if profile == 3 && r.flag() { // reserved
+	profile := r.U(1) | r.U(1)<<1
+	if profile == 3 && r.Flag() { // reserved
 		return vp9Header{}, false
 	}
-	if r.flag() { // show_existing_frame
-		r.u(3)
-		return vp9Header{}, !r.short
+	if r.Flag() { // show_existing_frame
+		r.U(3)
+		return vp9Header{}, !r.Short
 	}
-	h := vp9Header{key: !r.flag()}
-	r.u(2) // show_frame, error_resilient_mode
+	h := vp9Header{key: !r.Flag()}
+	r.U(2) // show_frame, error_resilient_mode
 	if !h.key {
-		return h, !r.short
+		return h, !r.Short
 	}
-	if r.u(24) != 0x498342 {
+	if r.U(24) != 0x498342 {
 		return h, false
 	}
 	if profile >= 2 {
-		r.u(1) // bit depth
+		r.U(1) // bit depth
 	}
-	if r.u(3) != 7 { // color_space, but RGB
-		r.u(1)
+	if r.U(3) != 7 { // color_space, but RGB
+		r.U(1)
 		if profile&1 != 0 {
-			r.u(3)
+			r.U(3)
 		}
 	} else if profile&1 != 0 {
-		r.u(1)
+		r.U(1)
 	} else {
 		return h, false // RGB is of the odd profiles only
 	}
-	h.width, h.height = int(r.u(16))+1, int(r.u(16))+1
-	return h, !r.short
+	h.width, h.height = int(r.U(16))+1, int(r.U(16))+1
+	return h, !r.Short
 }

@@ -128,6 +128,8 @@ func PictureSize(c Codec, payload []byte) (width, height uint16) {
 		if d.Parse(payload) {
 			width, height = d.Width, d.Height
 		}
+	case H264:
+		width, height = sizeH264(payload)
 	}
 	if width == 0 || height == 0 || width > largestSide || height > largestSide {
 		return 0, 0

@@ -1,6 +1,9 @@
 package rtp
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestParseCodec(t *testing.T) {
 	for _, tt := range []struct {
@@ -64,6 +67,26 @@ func TestCodecProperties(t *testing.T) {
 	}
 }
 
+// Sequence parameter sets as x264 writes them: 320x180, 1280x720, and 1920x1080 in fields, which are cropped.
+var (
+	spsBaseline = []byte{
+		0x67, 0x42, 0xc0, 0x0c, 0xd9, 0x01, 0x41, 0x9f, 0x9f, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x01, 0xe0, 0xf1, 0x42, 0xa4, 0x80,
+	}
+	spsHigh = []byte{
+		0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x01, 0xe0, 0xf1, 0x83, 0x19, 0x60,
+	}
+	spsFields = []byte{
+		0x67, 0x4d, 0x40, 0x28, 0xec, 0xa0, 0x3c, 0x02, 0x27, 0xef, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x01, 0xe1, 0xf1, 0x62, 0xd9, 0x60,
+	}
+)
+
+// A size is read for every key frame, on the packet path.
+func TestPictureSizeDoesNotAllocate(t *testing.T) {
+	if n := testing.AllocsPerRun(100, func() { PictureSize(H264, spsHigh) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestPictureSize(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
@@ -82,6 +105,14 @@ func TestPictureSize(t *testing.T) {
 		{"vp9, two layers", VP9, []byte{0x0a, 0x30, 1, 64, 0, 180, 2, 128, 1, 104, 0x82}, 640, 360},
 		{"vp9 that does not say", VP9, []byte{0x08, 0x00}, 0, 0},
 		{"opus", Opus, []byte{0xfc, 1}, 0, 0},
+		{"h264, baseline", H264, spsBaseline, 320, 180},
+		{"h264, high, with its picture parameters", H264, slices.Concat([]byte{0x78, 0, byte(len(spsHigh))}, spsHigh, []byte{0, 4, 0x68, 0xce, 0x3c, 0x80}), 1280, 720},
+		{"h264, behind a delimiter, interlaced", H264, slices.Concat([]byte{0x78, 0, 2, 0x09, 0x10, 0, byte(len(spsFields))}, spsFields), 1920, 1080},
+		{"h264, cut off", H264, spsBaseline[:8], 0, 0},
+		{"h264, in a packet that is cut off", H264, slices.Concat([]byte{0x78, 0, byte(len(spsHigh) + 1)}, spsHigh), 0, 0},
+		{"h264, encrypted behind its header", H264, []byte{0x67, 0xd1, 0x33, 0x8a, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 0, 0},
+		{"h264, a slice", H264, []byte{0x65, 0x88, 0x84, 0x00, 0x10}, 0, 0},
+		{"h264, nothing", H264, nil, 0, 0},
 	} {
 		if w, h := PictureSize(tt.codec, tt.payload); w != tt.width || h != tt.height {
 			t.Errorf("%s: %d x %d, want %d x %d", tt.name, w, h, tt.width, tt.height)

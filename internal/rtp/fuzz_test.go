@@ -75,6 +75,9 @@ func FuzzPayload(f *testing.F) {
 	f.Add([]byte{0xd8, 0x80, 0x01, 0x03, 0x03, 0x02})
 	f.Add([]byte{0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce})
 	f.Add([]byte{0x7c, 0x85, 0x88})
+	f.Add(spsBaseline)
+	f.Add(spsHigh)
+	f.Add(append([]byte{0x78, 0, byte(len(spsFields))}, spsFields...))
 	f.Add([]byte{0x18, 0x0a})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		compareVP8(t, b)

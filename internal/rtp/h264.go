@@ -41,3 +41,28 @@ func keyFrameH264(b []byte) bool {
 	}
 	return false
 }
+
+// sizeH264 reads the first sequence parameter set that the payload holds as a whole (RFC 6184 §5.6, §5.7.1).
+func sizeH264(b []byte) (width, height uint16) {
+	if len(b) > 0 && b[0]&maskNAL == nalSTAPA {
+		for b = b[1:]; len(b) >= 3; {
+			n := int(binary.BigEndian.Uint16(b))
+			if n == 0 || n > len(b)-2 {
+				return 0, 0
+			}
+			if b[2]&maskNAL == nalSPS {
+				b = b[2 : 2+n]
+				break
+			}
+			b = b[2+n:]
+		}
+	}
+	if len(b) == 0 || b[0]&(maskNAL|0x80) != nalSPS {
+		return 0, 0
+	}
+	w, h, ok := SizeSPS(b)
+	if !ok || w > largestSide || h > largestSide {
+		return 0, 0
+	}
+	return uint16(w), uint16(h)
+}
