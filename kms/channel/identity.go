@@ -274,3 +274,22 @@ func (t Trust) Certified(chain [][]byte, now time.Time) (*x509.Certificate, erro
 	}
 	return leaf, nil
 }
+
+// SignPeer signs what another KMS signs to show that it holds the key of its certificate, in place of a token.
+func SignPeer(signer crypto.Signer, binding []byte) ([]byte, error) {
+	return sign(signer, peerMessage(binding))
+}
+
+// VerifyPeer checks that a session is held by the KMS of the domain.
+func (t Trust) VerifyPeer(chain [][]byte, binding, signature []byte, now time.Time) error {
+	leaf, err := t.Certified(chain, now)
+	if err != nil {
+		return err
+	}
+	if scheme, _ := algorithm(leaf.PublicKey); leaf.CheckSignature(scheme, peerMessage(binding), signature) != nil {
+		return fmt.Errorf("%w: the session is not signed with the certificate's key", ErrUntrusted)
+	}
+	return nil
+}
+
+func peerMessage(binding []byte) []byte { return append([]byte(label+"peer\x00"), binding...) }
