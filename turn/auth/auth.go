@@ -19,6 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/text/secure/precis"
+
 	"github.com/sotto-edge/sotto/internal/redact"
 	"github.com/sotto-edge/sotto/internal/token"
 )
@@ -75,11 +77,13 @@ type Authority struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Authority, error) {
+	cfg.Realm = prepared(cfg.Realm)
 	if cfg.Realm == "" || len(cfg.Realm) > 127 || strings.ContainsAny(cfg.Realm, "\"\\") {
 		return nil, errors.New("auth: the realm must be 1 to 127 bytes without quotes")
 	}
 	a := &Authority{cfg: cfg, users: make(map[string]Secret), hashes: make(map[[sha256.Size]byte]string)}
 	for _, u := range cfg.Users {
+		u.Name = prepared(u.Name)
 		if u.Name == "" || len(u.Name) > MaxUsername || strings.Contains(u.Name, ":") {
 			return nil, fmt.Errorf("auth: user %q: a name has 1 to %d bytes and no colon", u.Name, MaxUsername)
 		}
@@ -89,7 +93,7 @@ func New(cfg Config) (*Authority, error) {
 		if _, twice := a.users[u.Name]; twice {
 			return nil, fmt.Errorf("auth: user %q is there twice", u.Name)
 		}
-		a.users[u.Name] = u.Password
+		a.users[u.Name] = NewSecret(prepared(*u.Password.text))
 		a.hashes[UserHash(u.Name, cfg.Realm)] = u.Name
 	}
 	for _, s := range cfg.Secrets {
@@ -98,6 +102,16 @@ func New(cfg Config) (*Authority, error) {
 		}
 	}
 	return a, nil
+}
+
+// prepared is a text as clients have it in keys and on the wire (RFC 8489 §9.2.2): however it was typed, it has one form. What the
+// profile does not allow stays as it is.
+func prepared(text string) string {
+	out, err := precis.OpaqueString.String(text)
+	if err != nil {
+		return text
+	}
+	return out
 }
 
 // Realm returns the realm.

@@ -118,6 +118,28 @@ func TestVectorSHA256(t *testing.T) {
 	}
 }
 
+// TestTextHasOneForm: whether an accent is typed in one piece or two, and which kind of space, the key is that of RFC 8265 §4.2.
+func TestTextHasOneForm(t *testing.T) {
+	const composed, apart = "caf\u00E9", "cafe\u0301"
+	want := auth.NewKey(composed, composed, composed+" 1", auth.SHA256)
+	a := authority(t, auth.Config{Realm: apart, Users: []auth.User{{Name: apart, Password: auth.NewSecret(apart + "\u3000" + "1")}}})
+	c, err := a.Candidates(nil, composed, auth.SHA256, now, false)
+	if err != nil || a.Realm() != composed {
+		t.Fatal(err, a.Realm())
+	}
+	request := append([]byte(nil), vectorSHA1[:stun.HeaderLen]...)
+	sealed := want.Seal(request, auth.SHA256Integrity)
+	if _, ok := c[0].Key.Opens(parse(t, sealed), sealed); !ok {
+		t.Error("another key")
+	}
+	if name, ok := a.ByHash(auth.UserHash(composed, composed)); !ok || name != composed {
+		t.Errorf("the hash is %q's", name)
+	}
+	if _, err := auth.New(auth.Config{Realm: realm, Users: []auth.User{{Name: apart, Password: auth.NewSecret("p")}, {Name: composed, Password: auth.NewSecret("p")}}}); err == nil {
+		t.Error("one user twice")
+	}
+}
+
 // TestUserHash checks the hash against RFC 8489 §B.1.
 func TestUserHash(t *testing.T) {
 	a := authority(t, auth.Config{Users: []auth.User{{Name: matrix, Password: auth.NewSecret("TheMatrIX")}}})
