@@ -19,7 +19,9 @@ import (
 const bench = `#!/bin/sh
 if [ "$2" = turn ]; then
 	echo "$*" >> %[1]q
-	echo '{"runs":5,"allocations":9,"servers":[{"server":"sotto","engine":"batch"},{"server":"coturn"}],"loads":[{"family":"ipv4","direction":"up","payload_bytes":160,"order":"bursts",'\
+	engine=tcx
+	[ "$4" = batch ] && engine=batch
+	echo '{"runs":5,"allocations":9,"servers":[{"server":"sotto","engine":"'$engine'"},{"server":"coturn"}],"loads":[{"family":"ipv4","direction":"up","payload_bytes":160,"order":"bursts",'\
 		'"server_cpu_ratio":0.61,"whole_cpu_ratio":0.9,"servers":[{"server":"sotto","server_cpu_ns_per_packet":4000},{"server":"coturn","server_cpu_ns_per_packet":6500}]}]}'
 	exit 0
 fi
@@ -96,17 +98,24 @@ func TestRelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked, err := os.ReadFile(log)
-	if want := "bench turn -beside coturn -runs 5 -families ipv4 -orders interleaved,bursts -duration 2s -json\n"; err != nil || string(asked) != want {
+	want := ""
+	for _, engine := range []string{"batch", "auto"} {
+		want += "bench turn -engine " + engine + " -beside coturn -runs 5 -families ipv4 -orders interleaved,bursts -duration 2s -json\n"
+	}
+	if err != nil || string(asked) != want {
 		t.Errorf("%q, %v", asked, err)
 	}
-	if line := "ratio_coturn=0.610 ratio_with_ends=0.900 scenario=turn load=up-160-B-bursts most=0.5\n"; !strings.Contains(out.String(), line) {
-		t.Errorf("%q is not said:\n%s", line, out.String())
+	for engine, most := range map[string]string{"batch": "0.5", "tcx": "0.02"} {
+		line := "ratio_coturn=0.610 ratio_with_ends=0.900 scenario=turn engine=" + engine + " load=up-160-B-bursts most=" + most + "\n"
+		if !strings.Contains(out.String(), line) {
+			t.Errorf("%q is not said:\n%s", line, out.String())
+		}
 	}
 	text, err := os.ReadFile(page)
-	if err != nil || strings.Count(string(text), "<svg") != 2 || !strings.Contains(string(text), "up 160 B bursts") || strings.Contains(string(text), "NaN") {
+	if err != nil || strings.Count(string(text), "<svg") != 4 || !strings.Contains(string(text), "up 160 B bursts") || strings.Contains(string(text), "NaN") {
 		t.Errorf("page of %d bytes, %v", len(text), err)
 	}
-	if lines, err := os.ReadFile(results); err != nil || bytes.Count(lines, []byte("\n")) != 1 {
+	if lines, err := os.ReadFile(results); err != nil || bytes.Count(lines, []byte("\n")) != 2 {
 		t.Errorf("results: %s, %v", lines, err)
 	}
 }

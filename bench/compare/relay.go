@@ -25,11 +25,23 @@ const (
 	relaySeconds = 2
 )
 
-// relay measures.
+// relayEngines are what relays in Sotto: user space, and the kernel where it is allowed.
+var relayEngines = []string{"batch", "auto"}
+
+// relay measures, one engine after the other.
 func (t *table) relay(ctx context.Context, progress io.Writer) error {
+	for _, engine := range relayEngines {
+		if err := t.relayBy(ctx, progress, engine); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *table) relayBy(ctx context.Context, progress io.Writer, engine string) error {
 	var out, errs bytes.Buffer
 	begin := time.Now()
-	c := exec.CommandContext(ctx, t.sotto, "bench", "turn", "-beside", turn.Coturn, "-runs", fmt.Sprint(relayRuns), "-families", "ipv4",
+	c := exec.CommandContext(ctx, t.sotto, "bench", "turn", "-engine", engine, "-beside", turn.Coturn, "-runs", fmt.Sprint(relayRuns), "-families", "ipv4",
 		"-orders", turn.Interleaved+","+turn.Bursts, "-duration", fmt.Sprintf("%ds", min(t.seconds, relaySeconds)), "-json")
 	c.Stdout, c.Stderr = &out, &errs
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) } // it stops its servers
@@ -37,28 +49,34 @@ func (t *table) relay(ctx context.Context, progress io.Writer) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		t.failed = append(t.failed, fmt.Sprintf("%s: %v: %s", relaying, err, strings.TrimSpace(errs.String())))
+		t.failed = append(t.failed, fmt.Sprintf("%s, engine %s: %v: %s", relaying, engine, err, strings.TrimSpace(errs.String())))
 		return nil
 	}
 	r := &turn.Result{}
 	if err := json.Unmarshal(out.Bytes(), r); err != nil {
 		return fmt.Errorf("the relay's figures: %w", err)
 	}
-	t.relayed, t.machine = r, r.Machine
-	fmt.Fprintf(progress, "%s: %d loads, %d runs of each server (%s)\n", relaying, len(r.Loads), r.Runs, time.Since(begin).Round(time.Second))
+	if len(t.relayed) > 0 && r.Servers[0].Engine == t.relayed[0].Servers[0].Engine {
+		t.missing = append(t.missing, "the kernel does not relay here")
+		return nil
+	}
+	t.relayed, t.machine = append(t.relayed, r), r.Machine
+	fmt.Fprintf(progress, "%s, engine %s: %d loads, %d runs of each server (%s)\n", relaying, r.Servers[0].Engine, len(r.Loads), r.Runs, time.Since(begin).Round(time.Second))
 	return t.keep(out.Bytes())
 }
 
 // printRelay writes the relay's table, then the ratios one a line.
 func (t *table) printRelay(out io.Writer) {
-	r := t.relayed
-	if r == nil {
-		return
+	for _, r := range t.relayed {
+		printRelay(out, r)
 	}
+}
+
+func printRelay(out io.Writer, r *turn.Result) {
 	fmt.Fprintf(out, "\nTURN relay, medians of runs (%d):\n%s\n", r.Runs, r.Text())
 	for i := range r.Loads {
 		l := &r.Loads[i]
-		fmt.Fprintf(out, "ratio_%s=%.3f ratio_with_ends=%.3f scenario=%s load=%s", turn.Coturn, l.Ratio, l.WholeRatio, relaying,
+		fmt.Fprintf(out, "ratio_%s=%.3f ratio_with_ends=%.3f scenario=%s engine=%s load=%s", turn.Coturn, l.Ratio, l.WholeRatio, relaying, r.Servers[0].Engine,
 			strings.ReplaceAll(l.Label(), " ", "-"))
 		if most, _ := r.Aim(l); most > 0 {
 			fmt.Fprintf(out, " most=%g", most)
@@ -69,17 +87,17 @@ func (t *table) printRelay(out io.Writer) {
 
 // pageRelay adds the relay to the page.
 func (t *table) pageRelay(p *report.Page) {
-	if t.relayed == nil {
-		return
+	for _, r := range t.relayed {
+		own := r.Page()
+		name := "TURN relay, " + r.Servers[0].Engine + ": "
+		for i := range own.Tables {
+			own.Tables[i].Title = name + own.Tables[i].Title
+		}
+		for i := range own.Charts {
+			own.Charts[i].Title = name + own.Charts[i].Title
+		}
+		p.Tables = append(p.Tables, own.Tables...)
+		p.Charts = append(p.Charts, own.Charts...)
+		p.Notes = append(append(p.Notes, name+own.Lead), own.Notes...)
 	}
-	own := t.relayed.Page()
-	for i := range own.Tables {
-		own.Tables[i].Title = "TURN relay: " + own.Tables[i].Title
-	}
-	for i := range own.Charts {
-		own.Charts[i].Title = "TURN relay: " + own.Charts[i].Title
-	}
-	p.Tables = append(p.Tables, own.Tables...)
-	p.Charts = append(p.Charts, own.Charts...)
-	p.Notes = append(append(p.Notes, "TURN relay: "+own.Lead), own.Notes...)
 }

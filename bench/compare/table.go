@@ -97,7 +97,7 @@ type table struct {
 	failed  []string
 	machine proc.Machine
 	cells   map[cell][]*sfu.Result
-	relayed *turn.Result // nil: it was not measured
+	relayed []*turn.Result // by one engine and another
 }
 
 // figure is a row's value for one server: the median of the measures, and how far they lie apart.

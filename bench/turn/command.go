@@ -45,6 +45,7 @@ const (
 // Command is `sotto bench turn`.
 type Command struct {
 	Target      string        `enum:"sotto,coturn" default:"sotto" help:"The server: sotto, or coturn (turnserver from apt) to compare with."`
+	Engine      string        `enum:"auto,tcx,batch,off" default:"auto" help:"What relays in sotto: turn.engine of its configuration."`
 	Clients     int           `default:"20" help:"Clients, each with an allocation and a channel, whose packets are relayed."`
 	Rate        int           `default:"20000" help:"Packets per second, of all clients together."`
 	Sizes       []int         `default:"160,1200" help:"Bytes of payload."`
@@ -52,11 +53,11 @@ type Command struct {
 	Families    []string      `enum:"ipv4,ipv6" default:"ipv4,ipv6" help:"Families of all addresses."`
 	Orders      []string      `enum:"interleaved,bursts" default:"interleaved" help:"One packet of each client after the other (interleaved), or eight of each (bursts)."`
 	Duration    time.Duration `default:"2s" help:"How long each of these is measured."`
-	Beside      string        `placeholder:"NAME" help:"A second server that takes turns with the first under each load: coturn, sotto, or the file of another build of sotto."`
+	Beside      string        `placeholder:"NAME" help:"A second server that takes turns with the first under each load: coturn, an engine of sotto (tcx, batch, off), or the file of another build of sotto."`
 	Runs        int           `default:"1" help:"Measures of each load, of which the medians are told."`
 	Allocations int           `default:"1000" help:"Allocations that are made for the memory of one, and how fast they are made; 0: none."`
 	Loopback    bool          `help:"Measure on loopback even as root."`
-	Plain       bool          `help:"Between namespaces, take checksums and segmentation from the devices."`
+	Offloads    bool          `help:"Let the devices between namespaces leave checksums out and take runs of datagrams whole. Packets are then not as on a wire: the kernel's engine leaves them alone."`
 	JSON        bool          `help:"Print one JSON object instead of the table."`
 	Report      string        `placeholder:"F.html" help:"Write a page with charts to this file."`
 
@@ -93,7 +94,7 @@ func (c *Command) Validate() error {
 }
 
 // subject is a server to measure.
-type subject struct{ name, target, binary string }
+type subject struct{ name, target, binary, engine string }
 
 // subjects finds the programs.
 func (c *Command) subjects() ([]subject, error) {
@@ -102,30 +103,32 @@ func (c *Command) subjects() ([]subject, error) {
 		return []subject{first}, err
 	}
 	second, err := c.subject(c.Beside)
-	if second.name == first.name {
-		second.name += " again"
-	}
 	return []subject{first, second}, err
 }
 
 func (c *Command) subject(name string) (subject, error) {
-	switch {
-	case name == Coturn:
+	s := subject{name: name, target: Sotto, binary: c.Server, engine: c.Engine}
+	switch name {
+	case Coturn:
 		file, err := exec.LookPath("turnserver")
 		if err != nil {
 			return subject{}, fmt.Errorf("bench: coturn is not here (apt-get install coturn): %w", err)
 		}
-		return subject{name, Coturn, file}, nil
-	case name != Sotto:
-		return subject{filepath.Base(name), Sotto, name}, nil
-	case c.Server != "":
-		return subject{name, Sotto, c.Server}, nil
+		s.target, s.binary = Coturn, file
+	case "tcx", "batch", "off":
+		s.name, s.engine = "sotto "+name, name
+	case Sotto:
+	default:
+		s.name, s.binary = filepath.Base(name), name
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return subject{}, fmt.Errorf("bench: find this program: %w", err)
+	if s.binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return subject{}, fmt.Errorf("bench: find this program: %w", err)
+		}
+		s.binary = self
 	}
-	return subject{name, Sotto, self}, nil
+	return s, nil
 }
 
 // Missing says why a server cannot be measured here; nil: it can.

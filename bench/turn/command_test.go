@@ -14,7 +14,7 @@ import (
 // standard is the command as kong makes it without flags, but for what takes long.
 func standard() Command {
 	return Command{
-		Target: Sotto, Clients: 5, Rate: 1000, Sizes: []int{1200}, Directions: []string{Up, Down}, Families: []string{"ipv4", "ipv6"},
+		Target: Sotto, Engine: "auto", Clients: 5, Rate: 1000, Sizes: []int{1200}, Directions: []string{Up, Down}, Families: []string{"ipv4", "ipv6"},
 		Orders: []string{Interleaved, Bursts}, Duration: 100 * time.Millisecond, Runs: 1, Allocations: 50, JSON: true,
 	}
 }

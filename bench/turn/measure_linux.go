@@ -36,7 +36,7 @@ type run struct {
 }
 
 func measure(ctx context.Context, c *Command, subjects []subject, tell func(format string, args ...any)) (*Result, error) {
-	p, err := newPlace(c.Loopback, c.Plain)
+	p, err := newPlace(c.Loopback, !c.Offloads)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func measure(ctx context.Context, c *Command, subjects []subject, tell func(form
 	r := &run{
 		command: c, subjects: subjects, place: p, tell: tell,
 		result: &Result{
-			Bench: "turn", Machine: proc.Here(), Namespaces: p.server != nil, Plain: c.Plain, Clients: c.Clients, Rate: c.Rate, Runs: c.Runs, Allocations: c.Allocations,
+			Bench: "turn", Machine: proc.Here(), Namespaces: p.server != nil, Offloads: c.Offloads, Clients: c.Clients, Rate: c.Rate, Runs: c.Runs, Allocations: c.Allocations,
 			Servers: make([]Server, len(subjects)), Loads: []Load{},
 		},
 	}

@@ -14,7 +14,7 @@ type Result struct {
 	Machine proc.Machine `json:"machine"`
 
 	Namespaces bool `json:"namespaces"` // else on loopback
-	Plain      bool `json:"plain_devices"`
+	Offloads   bool `json:"device_offloads"`
 	Clients    int  `json:"clients"`
 	Rate       int  `json:"packets_per_second"` // that were asked for
 	Runs       int  `json:"runs"`
@@ -151,10 +151,10 @@ func (r *Result) place() string {
 	switch {
 	case !r.Namespaces:
 		return "over loopback"
-	case r.Plain:
-		return "between network namespaces, devices without offloads"
+	case r.Offloads:
+		return "between network namespaces, devices with offloads"
 	}
-	return "between network namespaces, devices with offloads"
+	return "between network namespaces"
 }
 
 func microseconds(ns float64) string { return strconv.FormatFloat(ns/1000, 'f', 2, 64) + " µs" }

@@ -55,8 +55,12 @@ func start(ctx context.Context, p *place, a addresses, what subject, number int)
 	if what.target == Coturn {
 		return startCoturn(ctx, p, at, a, what.binary)
 	}
+	config := fmt.Sprintf(relaying, at, a.relay)
+	if what.engine != "auto" { // which older builds do not know the key for
+		config += fmt.Sprintf("engine = %q\n", what.engine)
+	}
 	s, err := child.Start(ctx, child.Options{
-		Binary: what.binary, Public: a.relay.String(), Config: fmt.Sprintf(relaying, at, a.relay), Inside: func(f func()) { in(p.server, f) },
+		Binary: what.binary, Public: a.relay.String(), Config: config, Inside: func(f func()) { in(p.server, f) },
 	})
 	if err != nil {
 		return nil, err
