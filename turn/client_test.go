@@ -229,7 +229,7 @@ func TestCoturnClient(t *testing.T) {
 			defer running.Done()
 			at <- struct{}{}
 			defer func() { <-at }()
-			args := []string{"-k", "1", "60", program, "-u", name, "-w", password, "-n", "30", "-m", "2", "-z", "5", "-l", "170", "-e", tt.far.Addr().String(), "-r", fmt.Sprint(tt.far.Port()), "-p", fmt.Sprint(tt.to.Port())}
+			args := []string{"-k", "1", "60", program, "-u", name, "-w", password, "-n", "30", "-m", "2", "-z", "10", "-l", "170", "-e", tt.far.Addr().String(), "-r", fmt.Sprint(tt.far.Port()), "-p", fmt.Sprint(tt.to.Port())}
 			args = append(append(args, strings.Fields(tt.flags)...), tt.to.Addr().String())
 			out, err := exec.CommandContext(t.Context(), "timeout", args...).CombinedOutput()
 			missing, came := lost.FindSubmatch(out), took.FindAllSubmatch(out, -1)

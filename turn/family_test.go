@@ -351,3 +351,57 @@ func TestEnd(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestDeafClient: somebody who reads nothing of what he is answered holds up nobody else, though all moving clients share a socket.
+func TestDeafClient(t *testing.T) {
+	s := serve(t, nil)
+	deaf := clientOver(t, s, turn.TCP)
+	if _, code := deaf.ask(stun.MethodAllocate, wantUDP, attr(attrMobilityTicket)); code != 0 {
+		t.Fatal(code)
+	}
+	_ = deaf.conn.(*net.TCPConn).SetReadBuffer(4096)
+	far := echo(t, loopback4)
+	if _, code := deaf.ask(stun.MethodChannelBind, channelNumber(0x4001), peer(far)); code != 0 {
+		t.Fatal(code)
+	}
+	// What the peer sends back fills the way to the client, until nothing more goes; then it asks and asks.
+	frame := append([]byte{0x40, 1, 0x05, 0x00}, make([]byte, 1280)...)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	full := func() bool {
+		was := s.Stats().Down.Bytes
+		for range 50 {
+			for range 20 {
+				if _, err := deaf.conn.Write(frame); err != nil {
+					t.Fatal(err)
+				}
+			}
+			<-tick.C
+		}
+		return s.Stats().Down.Bytes-was < 2*uint64(len(frame))
+	}
+	for n := 0; !full(); n++ {
+		if n == 60 {
+			t.Skip("the way to the client does not fill")
+		}
+	}
+	for range 40 {
+		if _, err := deaf.conn.Write(build(t, stun.MethodRefresh, stun.NewUsername(deaf.name), deaf.realm, deaf.nonce, deaf.key).Raw); err != nil {
+			break
+		}
+	}
+	other := dial(t, s.udp, "bob")
+	other.ask(stun.MethodAllocate) // learns the nonce
+	began := time.Now()
+	if _, code := other.ask(stun.MethodAllocate, wantUDP, attr(attrMobilityTicket)); code != 0 {
+		t.Fatal(code)
+	}
+	for range 10 {
+		if _, code := other.ask(stun.MethodRefresh); code != 0 {
+			t.Fatal(code)
+		}
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("another client waits for %s", took)
+	}
+}

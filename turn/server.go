@@ -165,8 +165,8 @@ func (s *Server) events() pion.EventHandler {
 
 // created makes a relayed address an allocation.
 func (s *Server) created(src, dst, at net.Addr) {
-	_, stream := src.(*net.TCPAddr)
-	k := key{client: addrPort(src), server: addrPort(dst), stream: stream}
+	_, tcp := src.(*net.TCPAddr)
+	k := key{client: addrPort(src), server: addrPort(dst), stream: tcp}
 	s.mu.Lock()
 	r, rel := s.pending[k], s.open[toldBy(at)]
 	s.mu.Unlock()
@@ -186,6 +186,9 @@ func (s *Server) created(src, dst, at net.Addr) {
 	rel.alloc.Store(a)
 	s.table.put(a)
 	s.counters.created.Add(1)
+	if st, ok := r.port.(*stream); ok && k != r.key && !a.mobile && st.gone.Load() {
+		rel.shut() // the connection that it was to end with has ended
+	}
 	s.log.Debug("TURN allocation", "client", r.client, "over", string(r.transport), "relayed", rel.told, "user", rel.user.name)
 }
 
@@ -229,6 +232,17 @@ func (s *Server) admit(st *stream) bool {
 		return false
 	}
 	s.conns[st] = struct{}{}
+	return true
+}
+
+// start says whether a goroutine may start that the server waits for.
+func (s *Server) start() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over() {
+		return false
+	}
+	s.running.Add(1)
 	return true
 }
 

@@ -112,8 +112,10 @@ type stream struct {
 	buf  []byte // what came and has not been read
 	idle time.Time
 
-	raw    atomic.Bool
-	closed sync.Once
+	raw     atomic.Bool
+	gone    atomic.Bool
+	waiting atomic.Int32
+	closed  sync.Once
 }
 
 func newStream(l *streams, c net.Conn) *stream {
@@ -249,6 +251,23 @@ func (st *stream) send(b []byte) (int, error) {
 	return n, err
 }
 
+// mostWaiting is how many answers may wait for a client that does not read.
+const mostWaiting = 16
+
+// later is deliver for who has others to serve: a client that does not read holds up nobody but itself.
+func (st *stream) later(b []byte) {
+	if st.waiting.Add(1) > mostWaiting || !st.server.start() {
+		st.waiting.Add(-1)
+		st.server.counters.sendErrors.Add(1)
+		return
+	}
+	go func() {
+		defer st.server.running.Done()
+		defer st.waiting.Add(-1)
+		st.deliver(b, udp.Path{})
+	}()
+}
+
 // deliver implements port: what comes from the annex. Nothing more is on the way to a client that has gone.
 func (st *stream) deliver(b []byte, _ udp.Path) {
 	if !st.raw.Load() {
@@ -261,6 +280,7 @@ func (st *stream) Close() error {
 	st.closed.Do(func() {
 		st.server.done(st.source.key)
 		st.server.dismiss(st)
+		st.gone.Store(true)
 		for a := st.server.table.get(st.source.key); a != nil; a = a.other.Load() {
 			if a.inner != st.source.key && !a.mobile {
 				a.rel.shut()
