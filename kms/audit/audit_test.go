@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,8 +42,10 @@ func start(t *testing.T, database string) (*store.Store, *seal.Barrier, *audit.L
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
-	now := func() time.Time { at = at.Add(time.Second); return at }
+	var seconds atomic.Int64
+	now := func() time.Time {
+		return time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC).Add(time.Duration(seconds.Add(1)) * time.Second)
+	}
 	b := seal.New(now)
 	if err := b.Init(t.Context(), s, k); err != nil {
 		t.Fatal(err)
