@@ -257,13 +257,16 @@ func familyAttr(family byte) []byte {
 	return []byte{1, 0, 0, 0}
 }
 
-// move lets an allocation go on at another 5-tuple of its client (RFC 8016 §3.2).
-func (s *Server) move(a *allocation, to source) {
-	if !s.table.move(a, to.key) {
+// arrive lets an allocation go on where its client has announced itself and has now sent data from (RFC 8016 §3.2.2): until then
+// it was spoken to where it was before.
+func (s *Server) arrive(a *allocation, at key) {
+	to, ok := s.table.arrive(a, at)
+	if !ok {
 		return
 	}
+	other := a.other.Load()
 	a.move(to)
-	if other := a.other.Load(); other != nil {
+	if other != nil {
 		other.move(to)
 	}
 	s.counters.moved.Add(1)

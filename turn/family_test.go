@@ -241,8 +241,36 @@ func TestMobility(t *testing.T) {
 		return next
 	}
 	elsewhere(dial(t, s.udp, "bob"), ticket, 441)
-	elsewhere(dial(t, s.udp, name), []byte("made up"), 400)
+	elsewhere(dial(t, s.udp, name), []byte("made up"), 437)
 	elsewhere(dial(t, s.udp, name), nil, 437)
+	// Who has announced himself is spoken to where he was until he sends data from elsewhere, and may do so from both.
+	from, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback4, 0)), net.UDPAddrFromAddrPort(at[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	speak := func(c *client) {
+		t.Helper()
+		if _, err := from.Write([]byte("ping")); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.read(); !bytes.HasSuffix(got, []byte("ping")) {
+			t.Errorf("%x", got)
+		}
+	}
+	announced := dial(t, s.udp6, name)
+	ticket = elsewhere(announced, ticket, 0)
+	speak(first)
+	first.bounce(0x4001, far)
+	if _, code := announced.ask(stun.MethodCreatePermission, peer(far)); code != 0 {
+		t.Errorf("a request from where the client will be: %d", code)
+	}
+	speak(first)
+	announced.indicate(far, []byte("here"))
+	if got := announced.read(); !bytes.Equal(got, append([]byte{0x40, 1, 0, 4}, "here"...)) {
+		t.Errorf("%x", got)
+	}
+	speak(announced)
 	// To another port, to the other family, to TCP and back.
 	for _, c := range []*client{dial(t, s.udp, name), dial(t, s.udp6, name), clientOver(t, s, turn.TCP), dial(t, s.udp, name)} {
 		ticket = elsewhere(c, ticket, 0)

@@ -118,6 +118,9 @@ func (s *Server) indication(m *stun.Message, raw []byte, from source) []byte {
 		s.counters.strayIndications.Add(1)
 		return nil
 	}
+	if a.at().key != from.key {
+		s.arrive(a, from.key)
+	}
 	if other := a.other.Load(); other != nil {
 		if v, ok := m.Attr(attrXORPeerAddress); ok {
 			if p, ok := parseXORAddress(v, m.Tx); ok && p.Addr().Unmap().Is6() != is6(a) {
@@ -149,6 +152,9 @@ func (s *Server) channelData(b []byte, from source) []byte {
 	if a == nil {
 		s.counters.strayChannelData.Add(1)
 		return nil
+	}
+	if a.at().key != from.key {
+		s.arrive(a, from.key)
 	}
 	if other := a.other.Load(); other != nil {
 		if _, mine := a.peerOf(binary.BigEndian.Uint16(b)); !mine {
@@ -405,7 +411,7 @@ func (s *Server) checkRefresh(m *stun.Message, r *request, held *allocation) int
 	a := s.table.holder(string(ticket))
 	switch {
 	case a == nil:
-		return codeBadRequest
+		return codeAllocationMismatch
 	case a.user.name != r.user || a.user.realm != r.realm:
 		s.counters.wrongCredentials.Add(1)
 		return codeWrongCredentials
@@ -554,7 +560,7 @@ func (s *Server) compose(m *stun.Message, last []byte, r *request, k key, succes
 		}
 	}
 	if r.moving != nil {
-		s.move(r.moving, r.source)
+		s.table.announce(r.moving, r.source)
 	}
 	switch {
 	case r.method == methodAllocate && r.family != 0:

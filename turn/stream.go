@@ -281,6 +281,9 @@ func (st *stream) Close() error {
 		st.server.done(st.source.key)
 		st.server.dismiss(st)
 		st.gone.Store(true)
+		if a, to, ok := st.server.table.left(st.source.key); ok {
+			st.server.arrive(a, to)
+		}
 		for a := st.server.table.get(st.source.key); a != nil; a = a.other.Load() {
 			if a.inner != st.source.key && !a.mobile {
 				a.rel.shut()

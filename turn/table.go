@@ -41,6 +41,7 @@ type allocation struct {
 	reserved bool // the port beside its own; under the server's lock
 
 	from    atomic.Pointer[source]     // where the client is
+	next    atomic.Pointer[source]     // where it has said that it will be; set under the table's lock, of two of one client at the older one
 	other   atomic.Pointer[allocation] // of the same client and the other family; set under the table's lock
 	expires atomic.Int64               // in seconds since 1970
 	tickets [2]string                  // under the table's lock: the last two that the client has got (RFC 8016)
@@ -230,34 +231,83 @@ func (t *table) remove(a *allocation) {
 			t.tickets[ticket] = other
 		}
 	}
-	if k := a.at().key; t.byKey[k] == a {
+	keys := []key{a.at().key}
+	if next := a.next.Load(); next != nil {
+		keys = append(keys, next.key)
+	}
+	for _, k := range keys {
+		if t.byKey[k] != a {
+			continue
+		}
 		delete(t.byKey, k)
 		if other != nil {
 			t.byKey[k] = other
+			other.next.Store(a.next.Load())
 		}
 	}
 }
 
-// move makes an allocation that of another 5-tuple, unless that has one.
-func (t *table) move(a *allocation, to key) bool {
+// announce lets a client speak from another 5-tuple, too, unless somebody else holds that.
+func (t *table) announce(a *allocation, to source) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.made[a.inner] != a || t.byKey[to] != nil {
-		return false
+	first := t.byKey[a.at().key]
+	if first == nil || t.byKey[to.key] != nil {
+		return
 	}
-	k := a.at().key
-	first := t.byKey[k]
-	delete(t.byKey, k)
-	t.byKey[to] = first
-	return true
+	t.forgetNext(first)
+	first.next.Store(&to)
+	t.byKey[to.key] = first
+}
+
+func (t *table) forgetNext(first *allocation) {
+	if next := first.next.Swap(nil); next != nil && t.byKey[next.key] == first {
+		delete(t.byKey, next.key)
+	}
+}
+
+// arrive ends what was before the client announced itself elsewhere. It returns where that is.
+func (t *table) arrive(first *allocation, at key) (source, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := first.next.Load()
+	if next == nil || next.key != at || t.byKey[at] != first {
+		return source{}, false
+	}
+	first.next.Store(nil)
+	delete(t.byKey, first.at().key)
+	first.from.Store(next) // here, so that what ends now is found
+	if other := first.other.Load(); other != nil {
+		other.from.Store(next)
+	}
+	return *next, true
+}
+
+// left says that a 5-tuple is none any more. It returns whether its allocation goes on elsewhere.
+func (t *table) left(k key) (first *allocation, to key, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first = t.byKey[k]
+	if first == nil {
+		return nil, key{}, false
+	}
+	next := first.next.Load()
+	switch {
+	case next == nil:
+		return nil, key{}, false
+	case next.key == k:
+		t.forgetNext(first)
+		return nil, key{}, false
+	}
+	return first, next.key, true
 }
 
 func (t *table) all() []*allocation {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := make([]*allocation, 0, len(t.byKey)+len(t.made))
-	for _, a := range t.byKey {
-		if a.inner.server != annexed {
+	for k, a := range t.byKey {
+		if a.inner == k {
 			out = append(out, a)
 		}
 	}
