@@ -31,6 +31,7 @@ type environment struct {
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the appliance. On a laptop no flag is needed."`
 	Bench   bench.Commands `cmd:"" help:"Measure: each bench starts the appliance as a child, loads it, and reports."`
+	KMS     kmsCommand     `cmd:"" name:"kms" help:"The key service, which stands alone: on the same machine as the appliance, or the customer's."`
 	Backup  backupCommand  `cmd:"" help:"Write everything that cannot be made again into one encrypted file, also while the appliance runs."`
 	Restore restoreCommand `cmd:"" help:"Put a backup back, or prove that it could be (-verify)."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at this machine: ports, buffers, clock, certificate, addresses; each line ok, warn or fail, with what to do."`

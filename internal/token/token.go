@@ -115,10 +115,11 @@ func (s *Signer) Sign(c Claims) (string, error) {
 	return token, nil
 }
 
+// Public returns the key that verifies this signer's tokens, for those who hold no secret.
+func (s *Signer) Public() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }
+
 // Verifier returns the verifier for this signer's tokens.
-func (s *Signer) Verifier() *Verifier {
-	return NewVerifier(s.key.Public().(ed25519.PublicKey))
-}
+func (s *Signer) Verifier() *Verifier { return NewVerifier(s.Public()) }
 
 // Format keeps the key out of logs, whatever the verb.
 func (s *Signer) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
