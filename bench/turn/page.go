@@ -2,6 +2,7 @@ package turn
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,7 +25,7 @@ func (r *Result) Page() report.Page {
 		Notes: []string{
 			"CPU is the time of the threads of the server's own process (/proc/PID/task/*/schedstat), for each packet that arrived. The kernel delivers what a process " +
 				"sends in that process's time, as far as the receiver's socket: a server's figure holds the way to the other end, for every server alike.",
-			"The ends are the bench's own process: what it sends, which holds the way to the server's socket, and what it takes. They cost more than any of the servers: " +
+			"The ends are the bench's own process: what it sends, which holds the way to the server's socket, and what it takes. They cost as much as a server, or more: " +
 				"a machine whose server takes half carries by no means twice as much.",
 			"Latency is from before the sender's system call to the kernel's time stamp at the receiver's socket.",
 		},
@@ -32,7 +33,7 @@ func (r *Result) Page() report.Page {
 	if r.Allocations > 0 {
 		t := report.Table{Title: fmt.Sprintf("An allocation with a channel (%d of them)", r.Allocations), Head: []string{"", "memory", "server CPU", "made per second"}}
 		for _, s := range r.Servers {
-			memory := report.Cell{Text: kilobytes(s.RSSPerAllocation), Small: kilobytes(float64(s.RSS)) + " before"}
+			memory := report.Cell{Text: kilobytes(s.RSSPerAllocation), Small: fmt.Sprintf("%.1f MB before", float64(s.RSS)/1e6)}
 			if s.Server == Sotto {
 				memory.Mark = mark(s.RSSPerAllocation <= MostRSS)
 			}
@@ -49,29 +50,54 @@ func (r *Result) Page() report.Page {
 		return p
 	}
 	t := report.Table{Title: "Loads", Head: []string{"", "server CPU per packet", "ends", "packets/s", "lost", "latency, half within", "99 of 100"}}
-	cpu := report.Chart{Title: "Server CPU per relayed packet", Y: "µs"}
-	ends := report.Chart{Title: "CPU of both ends per relayed packet", Y: "µs"}
+	for at := range r.Loads {
+		for i := range r.Loads[at].Servers {
+			t.Rows = append(t.Rows, r.row(&r.Loads[at], i))
+		}
+	}
+	p.Tables = append(p.Tables, t)
+	var families []string
+	for _, l := range r.Loads {
+		if !slices.Contains(families, l.Family) {
+			families = append(families, l.Family)
+		}
+	}
+	for _, family := range families {
+		p.Charts = append(p.Charts, r.charts(family)...)
+	}
+	return p
+}
+
+// charts show the loads of one family.
+func (r *Result) charts(family string) []report.Chart {
+	title := map[string]string{"ipv4": "IPv4", "ipv6": "IPv6"}[family]
+	cpu := report.Chart{Title: "Server CPU per relayed packet, " + title, Y: "µs"}
+	ends := report.Chart{Title: "CPU of both ends per relayed packet, " + title, Y: "µs"}
 	for _, s := range r.Servers {
 		cpu.Series = append(cpu.Series, report.Series{Name: s.Server})
 		ends.Series = append(ends.Series, report.Series{Name: s.Server})
 	}
-	for at := range r.Loads {
-		l := &r.Loads[at]
-		cpu.Labels = append(cpu.Labels, l.Label())
-		for i := range l.Servers {
-			f := &l.Servers[i]
-			t.Rows = append(t.Rows, r.row(l, i))
-			point := report.Point{X: float64(at), Y: f.ServerCPUNSPerPacket / 1e3}
+	for _, l := range r.Loads {
+		if l.Family != family {
+			continue
+		}
+		label := fmt.Sprintf("%s %d B", l.Direction, l.Bytes)
+		if l.Order == Bursts {
+			label += " ×8" // in full in the table
+		}
+		at := float64(len(cpu.Labels))
+		cpu.Labels = append(cpu.Labels, label)
+		for i, f := range l.Servers {
+			point := report.Point{X: at, Y: f.ServerCPUNSPerPacket / 1e3}
 			if f.ServerCPUNSPerPacketLow < f.ServerCPUNSPerPacketHigh {
 				point.Low, point.High = f.ServerCPUNSPerPacketLow/1e3, f.ServerCPUNSPerPacketHigh/1e3
 			}
 			cpu.Series[i].Points = append(cpu.Series[i].Points, point)
-			ends.Series[i].Points = append(ends.Series[i].Points, report.Point{X: float64(at), Y: f.EndsCPUNSPerPacket / 1e3})
+			ends.Series[i].Points = append(ends.Series[i].Points, report.Point{X: at, Y: f.EndsCPUNSPerPacket / 1e3})
 		}
 	}
 	ends.Labels = cpu.Labels
-	p.Tables, p.Charts = append(p.Tables, t), []report.Chart{cpu, ends}
-	return p
+	return []report.Chart{cpu, ends}
 }
 
 // mark says whether something is as it is to be.
