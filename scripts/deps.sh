@@ -16,6 +16,7 @@ apt_packages=(
   libbpf-dev          # their headers
   ffmpeg              # encodes for, and opens, recordings
   postgresql          # the other engine of the store; tests start servers of their own
+  softhsm2            # a hardware module in software, for the KMS
   coturn              # its client speaks to our server; its server is what the bench is tried on, too
   simple-whip-client  # publishes over WHIP, on GStreamer
 )
