@@ -79,6 +79,8 @@ type Publication struct {
 	Simulcast bool
 	// Muted starts muted.
 	Muted bool
+	// Encrypted says that what is written is encrypted end to end. Nothing is encrypted by it.
+	Encrypted bool
 }
 
 // Client is one seat in a meeting. Its methods may be called from any goroutine.
@@ -246,7 +248,7 @@ func (c *Client) Local(s wire.Source) *LocalTrack { return c.media.local(s) }
 func (c *Client) Connected(ctx context.Context) error { return c.media.connected(ctx) }
 
 func (p Publication) wire() wire.Publication {
-	return wire.Publication{Source: p.Source, Codec: strings.ToLower(p.Codec), Simulcast: p.Simulcast, Muted: p.Muted}
+	return wire.Publication{Source: p.Source, Codec: strings.ToLower(p.Codec), Simulcast: p.Simulcast, Muted: p.Muted, Encrypted: p.Encrypted}
 }
 
 // Publish announces a new track. Packets written to it before its offer is answered are dropped.

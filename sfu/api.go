@@ -61,7 +61,7 @@ type Publish struct {
 	Codec     string // preferred codec in lower case ("vp8", "av1"); empty leaves the choice to the conference
 	Simulcast bool   // several resolutions of one picture, one RID each
 	Muted     bool   // the publication starts muted
-	Encrypted bool   // end to end: no format is offered that the node has to open
+	Encrypted bool   // end to end: no format is offered that the node has to open, and what is recorded is kept as it came
 }
 
 // View says how a participant shows a track of somebody else: what is sent of it depends on that and on what the link carries.

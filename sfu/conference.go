@@ -128,6 +128,7 @@ type publication struct {
 	source    Source
 	codecs    []Codec
 	simulcast bool
+	encrypted bool // end to end
 	muted     bool
 	live      bool
 	levels    bool // a microphone whose publisher says how loud it is

@@ -390,7 +390,7 @@ func (e *endpoint) publish(p Publish) (TrackID, error) {
 		return "", err
 	}
 	pub := &publication{
-		id: TrackID("t" + token(10)), owner: e, source: p.Source, codecs: codecs, muted: p.Muted,
+		id: TrackID("t" + token(10)), owner: e, source: p.Source, codecs: codecs, muted: p.Muted, encrypted: p.Encrypted,
 		simulcast: p.Simulcast && kind == Video && p.Source == Camera,
 	}
 	for _, s := range e.sections { // a section that once carried the same is taken up again

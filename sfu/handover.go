@@ -17,7 +17,7 @@ import (
 var ErrState = errors.New("sfu: unreadable hand-over")
 
 // handoverVersion is the first byte of a Handover.
-const handoverVersion = 6
+const handoverVersion = 7
 
 // Handover is a conference in bytes: all that another node needs to go on with it, hop-by-hop keys included. It cannot be printed
 // or marshalled by accident; Expose gives the bytes to whoever carries them to the node that takes over.
@@ -93,6 +93,7 @@ type publicationState struct {
 	Source    Source
 	Codecs    []string
 	Simulcast bool
+	Encrypted bool
 	Muted     bool
 	Open      bool
 	Track     forward.TrackState
@@ -142,6 +143,7 @@ func (s *conferenceState) code(c *plain.Coder) {
 			plain.Text(c, &p.Source)
 			plain.List(c, &p.Codecs, plain.Text[string])
 			c.Bool(&p.Simulcast)
+			c.Bool(&p.Encrypted)
 			c.Bool(&p.Muted)
 			if c.Bool(&p.Open); p.Open {
 				p.Track.Code(c)
@@ -229,7 +231,7 @@ func (e *endpoint) stateNow(now int64) endpointState {
 	own := make(map[*publication]int)
 	for _, p := range e.own {
 		own[p] = len(es.Own)
-		ps := publicationState{ID: p.id, Source: p.source, Simulcast: p.simulcast, Muted: p.muted}
+		ps := publicationState{ID: p.id, Source: p.source, Simulcast: p.simulcast, Encrypted: p.encrypted, Muted: p.muted}
 		for _, k := range p.codecs {
 			ps.Codecs = append(ps.Codecs, k.Name)
 		}
@@ -436,7 +438,7 @@ func (c *conference) restoreEndpoint(es *endpointState, sessions map[transport.S
 	}
 	for i := range es.Own {
 		ps := &es.Own[i]
-		p := &publication{id: ps.ID, owner: e, source: ps.Source, simulcast: ps.Simulcast, muted: ps.Muted, live: ps.Track.Live}
+		p := &publication{id: ps.ID, owner: e, source: ps.Source, simulcast: ps.Simulcast, encrypted: ps.Encrypted, muted: ps.Muted, live: ps.Track.Live}
 		for _, name := range ps.Codecs {
 			k, ok := codecByName(name)
 			if !ok {

@@ -113,7 +113,7 @@ func (c *conference) tap(p *publication) {
 	keys := &tapKeys{shard: s}
 	ring := c.recording.Add(record.TrackOptions{
 		ID: string(p.id), Participant: string(p.owner.id), Name: p.owner.label, Source: string(p.source), Kind: p.source.Kind(),
-		Epoch: c.node.epoch, Keys: keys,
+		Encrypted: p.encrypted, Epoch: c.node.epoch, Keys: keys,
 	})
 	if ring == nil {
 		return

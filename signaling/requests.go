@@ -132,7 +132,7 @@ func publications(list []wire.Publication, have []*wire.Track) ([]sfu.Publish, *
 		if p.Simulcast && source.Kind() != sfu.Video {
 			return nil, refuse(wire.BadRequest, "simulcast is for pictures, not for "+string(p.Source), "")
 		}
-		publish = append(publish, sfu.Publish{Source: source, Codec: codec, Simulcast: p.Simulcast, Muted: p.Muted})
+		publish = append(publish, sfu.Publish{Source: source, Codec: codec, Simulcast: p.Simulcast, Muted: p.Muted, Encrypted: p.Encrypted})
 	}
 	return publish, nil
 }
@@ -140,7 +140,7 @@ func publications(list []wire.Publication, have []*wire.Track) ([]sfu.Publish, *
 func newTrack(id sfu.TrackID, p sfu.Publish) *wire.Track {
 	t := &wire.Track{
 		ID: string(id), Source: wire.Source(p.Source), Kind: wire.Kind(p.Source.Kind().String()), Codec: p.Codec,
-		Muted: p.Muted, Simulcast: p.Simulcast,
+		Muted: p.Muted, Simulcast: p.Simulcast, Encrypted: p.Encrypted,
 	}
 	if t.Codec == "" {
 		t.Codec = codecs[p.Source.Kind()][0]

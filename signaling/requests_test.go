@@ -52,6 +52,24 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// What a publisher declares to be encrypted end to end is so for the media side, at the join and later, and for everybody.
+func TestPublishEncrypted(t *testing.T) {
+	w := newWorld(t, nil)
+	b := w.member("Bo", false)
+	a := w.member("Ada", false, wire.Publication{Source: wire.Microphone, Encrypted: true}, camera)
+	later := must[*wire.PublishOK](a, &wire.Publish{Publications: []wire.Publication{{Source: wire.Screen, Encrypted: true}}}).Tracks[0].Track
+	e := w.media.Endpoint(a.join.Participant)
+	for id, want := range map[string]bool{a.join.Tracks[0].Track: true, a.join.Tracks[1].Track: false, later: true} {
+		if got := e.Encrypted(id); got != want {
+			t.Errorf("%s: encrypted %t, want %t", id, got, want)
+		}
+	}
+	joined := see[*wire.Joined](b).Participant.Tracks
+	if !joined[0].Encrypted || joined[1].Encrypted || !see[*wire.TrackAdded](b).Track.Encrypted {
+		t.Errorf("told %+v", joined)
+	}
+}
+
 // Publishing is all or nothing: what was made before the failure is taken back.
 func TestPublishFails(t *testing.T) {
 	w := newWorld(t, nil)

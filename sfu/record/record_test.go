@@ -234,12 +234,13 @@ func TestLayers(t *testing.T) {
 // In an end-to-end encrypted meeting, told or not, the files hold ciphertext as it came, and say so.
 func TestOpaque(t *testing.T) {
 	sig := newSignal(t)
-	for _, told := range []bool{true, false} {
+	for _, of := range []struct{ meeting, tracks bool }{{true, false}, {false, true}, {false, false}} {
+		told := of.meeting || of.tracks
 		dir := t.TempDir()
 		r := newRecorder(t, record.Config{Directory: dir})
-		rec := start(t, r, record.Options{Encrypted: told})
-		v := newStream(rec.Add(record.TrackOptions{Kind: rtp.KindVideo, Epoch: epoch}), rtp.VP8, sec)
-		a := newStream(rec.Add(record.TrackOptions{Kind: rtp.KindAudio, Epoch: epoch}), rtp.Opus, sec)
+		rec := start(t, r, record.Options{Encrypted: of.meeting})
+		v := newStream(rec.Add(record.TrackOptions{Kind: rtp.KindVideo, Encrypted: of.tracks, Epoch: epoch}), rtp.VP8, sec)
+		a := newStream(rec.Add(record.TrackOptions{Kind: rtp.KindAudio, Encrypted: of.tracks, Epoch: epoch}), rtp.Opus, sec)
 		if told { // the bytes that encryption in the browser leaves clear look like VP8 and Opus
 			v.mangle, a.mangle = scramble(14), scramble(1)
 		} else {
@@ -248,7 +249,7 @@ func TestOpaque(t *testing.T) {
 		v.pictures(sig, 0, 5*sec)
 		a.sounds(sig, 0, 5*sec)
 		path, m := finish(t, dir, rec)
-		if m.Encrypted != told {
+		if m.Encrypted != of.meeting {
 			t.Errorf("encrypted %t", m.Encrypted)
 		}
 		for _, tr := range m.Tracks {

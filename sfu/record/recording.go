@@ -28,6 +28,7 @@ type Keys interface{ RequestKey() }
 type TrackOptions struct {
 	ID, Participant, Name, Source string
 	Kind                          rtp.Kind
+	Encrypted                     bool      // its publisher says that it is, end to end
 	Epoch                         time.Time // zero of the packet clock that the ring's records are stamped by
 	Keys                          Keys
 }

@@ -158,7 +158,7 @@ func (t *track) ordered(p *packet) {
 	}
 	if t.file == nil && t.judge == nil {
 		t.codec, t.begin = p.codec, p.pos
-		if t.rec.manifest.Encrypted {
+		if t.rec.manifest.Encrypted || t.opts.Encrypted {
 			t.openFile(true)
 		} else {
 			t.judge = newJudge(p.codec)

@@ -198,6 +198,8 @@ type Track struct {
 	Simulcast bool   `json:"simulcast"`
 	// Whether a packet of it has arrived at the server.
 	Live bool `json:"live"`
+	// What its owner said of it: encrypted end to end.
+	Encrypted bool `json:"encrypted,omitempty"`
 }
 
 // Role says what a participant may do.

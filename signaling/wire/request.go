@@ -44,6 +44,9 @@ type Publication struct {
 	Simulcast bool `json:"simulcast,omitempty"`
 	// Start muted.
 	Muted bool `json:"muted,omitempty"`
+	// Encrypted end to end: sound is then not asked for with redundancy, which the server would have to take off for some, and
+	// recordings keep it as it came.
+	Encrypted bool `json:"encrypted,omitempty"`
 }
 
 // Unpublish ends own tracks. Their sections become free for later publications.

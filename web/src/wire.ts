@@ -72,6 +72,11 @@ export interface Publication {
   simulcast?: boolean;
   /** Start muted. */
   muted?: boolean;
+  /**
+   * Encrypted end to end: sound is then not asked for with redundancy, which the server would have to take off for
+   * some, and recordings keep it as it came.
+   */
+  encrypted?: boolean;
 }
 
 /** Source says what a track shows. */
@@ -339,6 +344,8 @@ export interface Track {
   simulcast: boolean;
   /** Whether a packet of it has arrived at the server. */
   live: boolean;
+  /** What its owner said of it: encrypted end to end. */
+  encrypted?: boolean;
 }
 
 /** DataState says what becomes of what a participant sends on data channels. */

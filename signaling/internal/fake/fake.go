@@ -202,6 +202,14 @@ func (e *Endpoint) Muted(t string) bool {
 	return p != nil && p.Muted
 }
 
+// Encrypted says whether an own track was published as encrypted end to end.
+func (e *Endpoint) Encrypted(t string) bool {
+	e.media.mu.Lock()
+	defer e.media.mu.Unlock()
+	p := e.own[sfu.TrackID(t)]
+	return p != nil && p.Encrypted
+}
+
 func (e *Endpoint) call(ctx context.Context, method string, what ...any) error {
 	if err := e.media.enter(ctx, method); err != nil {
 		return err
