@@ -101,7 +101,9 @@ type Client struct {
 	work    sync.WaitGroup // everything below run
 	done    chan struct{}
 	closing atomic.Bool
-	err     error // before done is closed: run's; after it: anybody's to read
+
+	wantsData atomic.Bool // WantData has asked
+	err       error       // before done is closed: run's; after it: anybody's to read
 }
 
 // Join takes a seat and starts the media. It returns when the seat is taken; Connected waits for the media.
@@ -328,6 +330,18 @@ func (c *Client) Mute(ctx context.Context, t *LocalTrack, muted bool) error {
 // MuteOther mutes somebody else's track until its owner unmutes it; an empty track stands for all their sound. For hosts.
 func (c *Client) MuteOther(ctx context.Context, participant, track string) error {
 	_, err := request[*wire.ModerateOK](ctx, c, &wire.Moderate{Action: wire.ActionMute, Participant: participant, Track: track})
+	return err
+}
+
+// WantData asks for data channels after the join: what Config.Data asks for at once. OpenData works when it has returned.
+func (c *Client) WantData(ctx context.Context) error {
+	if c.Limits().DataBytes == 0 {
+		return ErrNoData
+	}
+	_, err := request[*wire.DataOK](ctx, c, &wire.Data{})
+	if err == nil {
+		c.wantsData.Store(true)
+	}
 	return err
 }
 

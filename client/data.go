@@ -18,7 +18,7 @@ const (
 )
 
 // ErrNoData is the error of who has not asked for data channels, or may have none.
-var ErrNoData = errors.New("client: no data channels: Config.Data was not set, or the server has none for this participant")
+var ErrNoData = errors.New("client: no data channels: Config.Data was not set and WantData not called, or the server has none for this participant")
 
 // DataMessage is a message that somebody else has sent on a data channel.
 type DataMessage struct {
@@ -44,7 +44,7 @@ type DataChannel struct{ dc *webrtc.DataChannel }
 
 // OpenData opens a data channel of that label, and returns when it is open. Others hear of it with the first message.
 func (c *Client) OpenData(ctx context.Context, label string, o DataOptions) (*DataChannel, error) {
-	if !c.cfg.Data || c.Limits().DataBytes == 0 {
+	if !c.cfg.Data && !c.wantsData.Load() || c.Limits().DataBytes == 0 {
 		return nil, ErrNoData
 	}
 	ordered := !o.Unordered

@@ -105,6 +105,39 @@ func TestDataTwo(t *testing.T) {
 	}
 }
 
+// Somebody who joined without data channels asks for them while sound flows, and has them in both directions.
+func TestDataLater(t *testing.T) {
+	m := dataMeeting(t)
+	ann, ben := m.join("Ann", withData), m.join("Ben", publish(microphone))
+	m.associated(1)
+	talk(t, ben.Local(wire.Microphone), nil)
+	if _, err := ben.OpenData(t.Context(), "x", client.DataOptions{}); !errors.Is(err, client.ErrNoData) {
+		t.Errorf("before it was asked for: %v", err)
+	}
+	must(t, "ask", ben.WantData)
+	must(t, "ask again", ben.WantData)
+	e := event(ann, func(e *wire.Updated) bool { return e.Participant.ID == ben.Participant() && e.Participant.Data != "" })
+	if e.Participant.Data != wire.DataOpen {
+		t.Errorf("told %+v", e.Participant)
+	}
+	d := ben.channel("chat", client.DataOptions{}) // its opening is what pion begins the association with
+	m.associated(2)
+	if err := d.SendText("from Ben"); err != nil {
+		t.Fatal(err)
+	}
+	if msg := receive(t, "message", ann.Data()); msg.From != ben.Participant() || string(msg.Data) != "from Ben" {
+		t.Errorf("got %+v", msg)
+	}
+	if err := ann.channel("chat", client.DataOptions{}).SendText("from Ann"); err != nil {
+		t.Fatal(err)
+	}
+	if msg := receive(t, "answer", ben.Data()); msg.From != ann.Participant() || string(msg.Data) != "from Ann" {
+		t.Errorf("got %+v", msg)
+	}
+	in := m.stats().Forward.PacketsIn
+	eventually(t, "sound", func() bool { return m.stats().Forward.PacketsIn > in+10 })
+}
+
 // Row C6.
 func TestDataThree(t *testing.T) {
 	m := dataMeeting(t)

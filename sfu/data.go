@@ -3,6 +3,7 @@ package sfu
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/sotto-edge/sotto/sfu/data"
@@ -10,6 +11,32 @@ import (
 
 // DataBytes is the largest message that data channels take, unless Config.Data says otherwise.
 const DataBytes = data.MessageBytes
+
+// OpenData gives the endpoint data channels that it did not ask for when it joined: the next offer has a section for them, behind
+// all others. Who has some already keeps them. ErrNotFound: the node has none; ErrConflict: the endpoint's client offers itself, or has
+// lost its channels by a hand-over, as an association that a browser has closed does not come back in the same connection.
+func (e *Endpoint) OpenData(ctx context.Context) error {
+	return e.do(ctx, func(e *endpoint) error {
+		switch {
+		case e.conf.node.cfg.NoData:
+			return fmt.Errorf("%w: there are no data channels here", ErrNotFound)
+		case e.data != nil:
+			return nil
+		case e.answers:
+			return fmt.Errorf("%w: what the client has stands in its offer", ErrConflict)
+		case slices.ContainsFunc(e.sections, func(s *section) bool { return s.data }):
+			return fmt.Errorf("%w: the channels were on another node", ErrConflict)
+		case len(e.sections) >= maxSections:
+			return ErrTooMany
+		}
+		if err := e.openData(); err != nil {
+			return err
+		}
+		e.dirty = true
+		e.offer()
+		return nil
+	})
+}
 
 // MuteData lets nothing of what the endpoint sends on data channels through, or everything again.
 func (e *Endpoint) MuteData(ctx context.Context, muted bool) error {

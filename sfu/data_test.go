@@ -116,3 +116,38 @@ func TestDataIsLostByHandover(t *testing.T) {
 		}
 	}
 }
+
+// Data channels can be asked for later: the next offer has their section behind all others, which stay as they were. Asking twice
+// changes nothing, and where there are none, or where they went with another node, it is refused.
+func TestDataLater(t *testing.T) {
+	f, g := pair(t)
+	a := f.join("a", mic)
+	first := a.answer(1)
+	for range 2 {
+		if err := a.OpenData(f.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := a.answer(2)
+	n := len(first.Sections)
+	if d := cmp.Diff(first.Sections, second.Sections[:n]); d != "" {
+		t.Error(d)
+	}
+	if len(second.Sections) != n+1 || second.Sections[n].Data != sfu.DataBytes || second.Sections[n].Rejected {
+		t.Fatalf("sections behind the first %d: %+v", n, second.Sections[n:])
+	}
+	if err := a.MuteData(f.ctx, true); err != nil {
+		t.Error(err)
+	}
+	w, _ := f.offered("whip", clientOffer(sfu.SendOnly), whipSources...)
+	if err := w.OpenData(f.ctx); !errors.Is(err, sfu.ErrConflict) {
+		t.Errorf("a client that offers: %v", err)
+	}
+	if err := f.handOver(g)["a"].OpenData(g.ctx); !errors.Is(err, sfu.ErrConflict) {
+		t.Errorf("handed over: %v", err)
+	}
+	none := start(t, func(c *sfu.Config) { c.NoData = true })
+	if err := none.join("a").OpenData(none.ctx); !errors.Is(err, sfu.ErrNotFound) {
+		t.Errorf("where there are none: %v", err)
+	}
+}

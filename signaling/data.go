@@ -21,6 +21,29 @@ func (s *Service) mayHaveData(ctx context.Context, p Principal) (bool, error) {
 	return err == nil, err
 }
 
+// openData gives the client data channels after it has joined.
+func (sess *Session) openData(ctx context.Context) (wire.Reply, *wire.Error) {
+	if !sess.mayHaveData {
+		return nil, refuse(wire.Forbidden, "there are no data channels for this participant", "limits.dataBytes of join.ok says so")
+	}
+	endpoint, done, refusal := sess.turnToMute(ctx) // they may be muted, from the moment on at which they are there
+	if refusal != nil {
+		return nil, refusal
+	}
+	defer done()
+	if err := endpoint.OpenData(ctx); err != nil {
+		return nil, sess.svc.public(err, "open data channels")
+	}
+	sess.room.mu.Lock()
+	defer sess.room.mu.Unlock()
+	if !sess.ended && sess.data == "" {
+		sess.data = wire.DataOpen
+		sess.room.recast()
+		sess.room.report(nil, &wire.Updated{Participant: sess.describe()})
+	}
+	return &wire.DataOK{}, nil
+}
+
 // muteData lets nothing of what the session sends on data channels through, or everything again, until a host says otherwise.
 func (sess *Session) muteData(ctx context.Context, muted bool) *wire.Error {
 	endpoint, done, refusal := sess.turnToMute(ctx)

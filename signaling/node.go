@@ -79,6 +79,8 @@ func (n nodeEndpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) e
 	return fromNode(n.e.SetMuted(ctx, t, muted))
 }
 
+func (n nodeEndpoint) OpenData(ctx context.Context) error { return fromNode(n.e.OpenData(ctx)) }
+
 func (n nodeEndpoint) MuteData(ctx context.Context, muted bool) error {
 	return fromNode(n.e.MuteData(ctx, muted))
 }

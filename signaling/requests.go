@@ -83,6 +83,8 @@ func (sess *Session) execute(ctx context.Context, r wire.Request) (wire.Reply, *
 		return sess.unsubscribe(ctx, r)
 	case *wire.View:
 		return sess.view(ctx, r)
+	case *wire.Data:
+		return sess.openData(ctx)
 	case *wire.Answer:
 		return sess.answer(ctx, r)
 	case *wire.Mute:

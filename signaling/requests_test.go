@@ -348,3 +348,30 @@ func TestMalformedFrames(t *testing.T) {
 		t.Errorf("closing %+v", a.closing)
 	}
 }
+
+// Data channels can be asked for after the join, by who may have some; everybody is told, once.
+func TestDataLater(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.DataBytes = 1000 })
+	b := w.member("Bo", false)
+	a := w.member("Ada", false)
+	if d := see[*wire.Joined](b).Participant.Data; d != "" {
+		t.Errorf("joined with %q", d)
+	}
+	must[*wire.DataOK](a, &wire.Data{})
+	must[*wire.DataOK](a, &wire.Data{})
+	if p := see[*wire.Updated](b).Participant; p.ID != a.join.Participant || p.Data != wire.DataOpen {
+		t.Errorf("updated %+v", p)
+	}
+	unseen[*wire.Updated](b)
+	if calls := w.media.Endpoint(a.join.Participant).Calls(); !slices.Contains(calls, "OpenData") {
+		t.Errorf("calls %q", calls)
+	}
+	if late := w.member("Cy", false); late.join.Roster[1].Data != wire.DataOpen {
+		t.Errorf("roster %+v", late.join.Roster)
+	}
+	w.media.Fail("OpenData", errors.New("broken"))
+	b.refused(wire.Internal, &wire.Data{})
+
+	none := newWorld(t, nil)
+	none.member("Ada", false).refused(wire.Forbidden, &wire.Data{})
+}

@@ -39,6 +39,7 @@ type Endpoint interface {
 	SetViews(ctx context.Context, v []sfu.View) error
 	SetVideos(ctx context.Context, n int) error
 	SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error
+	OpenData(ctx context.Context) error
 	MuteData(ctx context.Context, muted bool) error
 	Answer(ctx context.Context, number int, a sfu.Answer) error
 	Restart(ctx context.Context) error

@@ -107,6 +107,10 @@ func (s *seat) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) error {
 	return s.do(ctx, func(e *sfu.Endpoint) error { return e.SetMuted(ctx, t, muted) })
 }
 
+func (s *seat) OpenData(ctx context.Context) error {
+	return s.do(ctx, func(e *sfu.Endpoint) error { return e.OpenData(ctx) })
+}
+
 func (s *seat) MuteData(ctx context.Context, muted bool) error {
 	return s.do(ctx, func(e *sfu.Endpoint) error { return e.MuteData(ctx, muted) })
 }

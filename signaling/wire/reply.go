@@ -65,6 +65,9 @@ type UnsubscribeOK struct{}
 // ViewOK confirms.
 type ViewOK struct{}
 
+// DataOK confirms: an offer with a section for data channels follows, if there was none.
+type DataOK struct{}
+
 // AnswerOK confirms.
 type AnswerOK struct{}
 
@@ -153,6 +156,9 @@ func (*UnsubscribeOK) Kind() string { return "unsubscribe.ok" }
 func (*ViewOK) Kind() string { return "view.ok" }
 
 // Kind implements Reply.
+func (*DataOK) Kind() string { return "data.ok" }
+
+// Kind implements Reply.
 func (*AnswerOK) Kind() string { return "answer.ok" }
 
 // Kind implements Reply.
@@ -189,6 +195,7 @@ func (*UnpublishOK) reply()   {}
 func (*SubscribeOK) reply()   {}
 func (*UnsubscribeOK) reply() {}
 func (*ViewOK) reply()        {}
+func (*DataOK) reply()        {}
 func (*AnswerOK) reply()      {}
 func (*MuteOK) reply()        {}
 func (*ModerateOK) reply()    {}

@@ -76,6 +76,9 @@ type View struct {
 	Videos int `json:"videos,omitempty"`
 }
 
+// Data asks for data channels later than at the join: the next offer has a section for them (docs/data.md). Who has some keeps them.
+type Data struct{}
+
 // TrackView says how a track is shown.
 type TrackView struct {
 	// A track of somebody else.
@@ -190,6 +193,9 @@ func (*Unsubscribe) Kind() string { return "unsubscribe" }
 
 // Kind implements Request.
 func (*View) Kind() string { return "view" }
+
+// Kind implements Request.
+func (*Data) Kind() string { return "data" }
 
 // Kind implements Request.
 func (*Answer) Kind() string { return "answer" }

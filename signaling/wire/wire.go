@@ -65,7 +65,7 @@ type Event interface {
 // Requests returns one empty value of each request type, in the order of the documentation.
 func Requests() []Request {
 	return []Request{
-		&Join{}, &Resume{}, &Publish{}, &Unpublish{}, &Subscribe{}, &Unsubscribe{}, &View{}, &Answer{}, &Mute{}, &Moderate{},
+		&Join{}, &Resume{}, &Publish{}, &Unpublish{}, &Subscribe{}, &Unsubscribe{}, &View{}, &Data{}, &Answer{}, &Mute{}, &Moderate{},
 		&RecordStart{}, &RecordStop{}, &Chat{}, &Restart{}, &Leave{}, &Ping{},
 	}
 }
@@ -73,7 +73,7 @@ func Requests() []Request {
 // Replies returns one empty value of each reply type.
 func Replies() []Reply {
 	return []Reply{
-		&JoinOK{}, &ResumeOK{}, &PublishOK{}, &UnpublishOK{}, &SubscribeOK{}, &UnsubscribeOK{}, &ViewOK{}, &AnswerOK{},
+		&JoinOK{}, &ResumeOK{}, &PublishOK{}, &UnpublishOK{}, &SubscribeOK{}, &UnsubscribeOK{}, &ViewOK{}, &DataOK{}, &AnswerOK{},
 		&MuteOK{}, &ModerateOK{}, &RecordStartOK{}, &RecordStopOK{}, &ChatOK{}, &RestartOK{}, &LeaveOK{}, &PingOK{}, &Failure{},
 	}
 }

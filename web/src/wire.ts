@@ -157,6 +157,14 @@ export interface TrackView {
   pinned?: boolean;
 }
 
+/**
+ * DataRequest asks for data channels later than at the join: the next offer has a section for them (docs/data.md). Who
+ * has some keeps them.
+ */
+export interface DataRequest {
+  type: "data";
+}
+
 /** AnswerRequest answers an offer. One offer is outstanding at a time, and the client never offers by itself. */
 export interface AnswerRequest {
   type: "answer";
@@ -399,6 +407,11 @@ export interface UnsubscribeOK {
 /** ViewOK confirms. */
 export interface ViewOK {
   type: "view.ok";
+}
+
+/** DataOK confirms: an offer with a section for data channels follows, if there was none. */
+export interface DataOK {
+  type: "data.ok";
 }
 
 /** AnswerOK confirms. */
@@ -781,6 +794,7 @@ export type ClientRequest =
   | SubscribeRequest
   | UnsubscribeRequest
   | ViewRequest
+  | DataRequest
   | AnswerRequest
   | MuteRequest
   | ModerateRequest
@@ -800,6 +814,7 @@ export type ServerReply =
   | SubscribeOK
   | UnsubscribeOK
   | ViewOK
+  | DataOK
   | AnswerOK
   | MuteOK
   | ModerateOK
@@ -846,6 +861,7 @@ export interface ReplyTo {
   "subscribe": SubscribeOK;
   "unsubscribe": UnsubscribeOK;
   "view": ViewOK;
+  "data": DataOK;
   "answer": AnswerOK;
   "mute": MuteOK;
   "moderate": ModerateOK;

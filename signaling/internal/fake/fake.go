@@ -407,6 +407,9 @@ func (e *Endpoint) SetMuted(ctx context.Context, t sfu.TrackID, muted bool) erro
 	return nil
 }
 
+// OpenData notes that the endpoint is to have data channels.
+func (e *Endpoint) OpenData(ctx context.Context) error { return e.call(ctx, "OpenData") }
+
 // MuteData notes that the endpoint's data was muted.
 func (e *Endpoint) MuteData(ctx context.Context, muted bool) error {
 	return e.call(ctx, "MuteData", muted)
