@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/pion/dtls/v3"
@@ -29,6 +30,9 @@ type association struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	ended  atomic.Bool // by End: nobody wants its results any more
+
+	mu   sync.Mutex
+	last [][]byte // the server's last flight, which waits for the keys
 }
 
 func newAssociation(p *Pool, id transport.SessionID, fp transport.Fingerprint) *association {
@@ -60,6 +64,7 @@ func (a *association) run() {
 		keys.Local.Zero()
 		keys.Remote.Zero()
 	})
+	a.finish()
 	a.pool.park(a, rest)
 }
 
@@ -133,6 +138,37 @@ func exportKeys(conn *dtls.Conn) (transport.Keys, error) {
 // send posts an outgoing datagram, which it keeps. An association that has been ended
 // still sends, unless its session id has found a new owner.
 func (a *association) send(datagram []byte) {
+	if !a.hold(datagram) {
+		a.emit(datagram)
+	}
+}
+
+// changeCipherSpec is the first record of the server's last flight (RFC 6347 §4.3.1, RFC 5246 §7.1).
+const changeCipherSpec = 20
+
+// hold keeps the last flight until the keys are where media needs them. With it the handshake is over for the client, which sends
+// at once, perhaps a key frame and never another; on a busy machine that would come before its keys.
+func (a *association) hold(datagram []byte) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.last) == 0 && (len(datagram) == 0 || datagram[0] != changeCipherSpec) {
+		return false
+	}
+	a.last = append(a.last, datagram)
+	return true
+}
+
+// finish lets the last flight go, behind the keys.
+func (a *association) finish() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, datagram := range a.last {
+		a.emit(datagram)
+	}
+	a.last = nil
+}
+
+func (a *association) emit(datagram []byte) {
 	a.pool.cfg.Post(func(m *transport.Mux, now int64) {
 		if !a.pool.replaced(a) {
 			m.HandshakePacket(a.id, datagram, now)

@@ -473,3 +473,25 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// When the server's last flight reaches the client, with which the client may send media, the keys for it are there.
+func TestKeysComeBeforeTheLastFlight(t *testing.T) {
+	r := newRig(t, handshake.Config{})
+	for id := range transport.SessionID(10) {
+		if id > 0 {
+			r.client(id + 1)
+		}
+		sess, ready := r.sess, make(chan bool, 16)
+		r.peer.Drop = func(b []byte) bool {
+			if b[0] == 20 { // ChangeCipherSpec
+				r.shard.Do(func(*transport.Mux, int64) { ready <- sess.Sender() != nil })
+			}
+			return false
+		}
+		conn := r.connect()
+		if !<-ready {
+			t.Errorf("client %d: no keys yet", id)
+		}
+		_ = conn.Close()
+	}
+}
