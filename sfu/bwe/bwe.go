@@ -189,6 +189,9 @@ func (e *Estimator) PacingRate() uint64 {
 // that ends with the next feedback: what waits is sent then, unless Target says that another layer is to go down at once.
 func (e *Estimator) Congested() bool { return e.ctl.held || e.ctl.doubt || e.ctl.stalled }
 
+// Draining says that a queue of ours is known to stand on the path, and that media waits until it is gone.
+func (e *Estimator) Draining() bool { return e.ctl.held }
+
 // Loss is the share of packets lost in the last second, 0 to 1.
 func (e *Estimator) Loss() float64 { return e.loss.ratio(e.now) }
 
@@ -222,6 +225,6 @@ func (e *Estimator) Tick(now int64) (next int64) {
 	if !e.started {
 		return never
 	}
-	next = e.watch(e.now)
+	next = min(e.watch(e.now), e.foresee(e.now))
 	return min(next, e.schedule(e.now))
 }

@@ -7,6 +7,7 @@ const (
 
 	quiet         = 25_000  // microseconds of queue that are no matter
 	deep          = 150_000 // above this, beyond the threshold, media waits
+	foreseen      = 60_000  // what is left of a queue that is seen to end, when media goes on
 	drained       = 100_000 // below this it may go on: the lower layer drains the rest
 	hopeless      = 500_000
 	rivalPatience = 1500 * millisecond
@@ -21,9 +22,10 @@ const (
 
 // control is what the delay makes of the target.
 type control struct {
-	held    bool // a deep queue drains
-	doubt   bool // or seems to: the next feedback tells
-	stalled bool // feedback is overdue
+	held    bool  // a deep queue drains
+	doubt   bool  // or seems to: the next feedback tells
+	stalled bool  // feedback is overdue
+	slow    int64 // delay of the last packet at the last feedback, if packets came slower than they left; microseconds
 
 	heldAt  int64
 	pressed span // what was in that queue before
@@ -80,8 +82,14 @@ func (e *Estimator) update(now int64) {
 		e.drain(now, newest, th)
 		return
 	}
-	wasDoubt := c.doubt
-	c.doubt = !wasDoubt && e.silent(now)
+	wasDoubt, wasSlow := c.doubt, c.slow
+	c.doubt, c.slow = !wasDoubt && e.silent(now), 0
+	slower := newest > max(15_000, th/2) && e.slower(now, newest)
+	if slower {
+		c.slow = newest
+	}
+	// Packets come slower than they leave for the second time, and later than the first: no more is needed to be sure.
+	sure := wasDoubt || e.silent(now) || wasSlow > 0 && newest > max(wasSlow+th/2, 2*th)
 	if e.probe.shadows(now) && low < deep+th {
 		return // the queue is that of a probe, which is judged on its own
 	}
@@ -89,7 +97,7 @@ func (e *Estimator) update(now int64) {
 	switch {
 	case c.rivalry:
 		e.compete(now)
-	case low > deep+th, newest > max(15_000, th/2) && (wasDoubt || e.silent(now)) && e.slower(now, newest):
+	case low > deep+th, slower && sure:
 		e.hold(now)
 	case c.over && wasOver && (rising || low > 2*th):
 		e.cut(now, low)
@@ -155,10 +163,39 @@ func (e *Estimator) drain(now, newest, th int64) {
 		c.deepest = max(c.deepest, newest)
 	}
 	if max(newest, e.inQueue(now)) < max(th, drained) || e.flight.waiting == 0 || now-c.heldAt > heldAtMost {
-		c.held = false
-		c.cutAt, c.grewAt = now, now
-		e.delay.forget()
+		e.release(now)
 	}
+}
+
+// release lets media leave again.
+func (e *Estimator) release(now int64) {
+	c := &e.ctl
+	c.held = false
+	c.cutAt, c.grewAt = now, now
+	e.delay.forget()
+}
+
+// foresee ends a hold when what was seen of our own queue says that it is gone by the time at which what leaves now gets there: the
+// feedback that shows it is late by a queue and a round trip, in which the path would stand idle. It returns when to look again.
+func (e *Estimator) foresee(now int64) int64 {
+	c := &e.ctl
+	rate, ours := c.pressed.rate()
+	if !c.held || !ours || c.chain {
+		return never
+	}
+	sent := e.delay.lastSent * 1000
+	trip := max(e.rtt, e.path)
+	// When the newest packet that is known to have arrived was through, at the latest; and what has left since is behind it.
+	empty := sent + e.delay.newest()*1000 + trip + int64(float64(e.flight.waiting)*8e9/rate)
+	if e.loss.lastAt > c.heldAt {
+		empty = min(empty, c.heldAt+c.deepest*1000+trip) // it was full, and what found it so is not in it
+	}
+	at := empty - foreseen*1000
+	if now < at {
+		return at
+	}
+	e.release(now)
+	return never
 }
 
 // cut goes below what the path carries, so that the queue drains.

@@ -43,8 +43,10 @@ type Leg struct {
 	num       numbering
 	sel       layer.Selector
 	view      View
-	fresh     bool // nothing was chosen for it yet
-	waits     int  // packets of it in the peer's pacer
+	fresh     bool  // nothing was chosen for it yet
+	waits     int   // packets of it in the peer's pacer
+	beginning bool  // a key frame that it begins with is among them
+	keyed     int64 // number of the last one that it began with
 	lastTS    uint32
 	lastAt    int64
 	repairSeq int64       // last number of the retransmission stream
@@ -260,6 +262,9 @@ func (l *Leg) start(from *Layer, p *packet, stamp layer.Stamp, now int64) {
 		ts += uint32(gap)
 	}
 	l.clock, l.waiting = clock, 0
+	if p.info.Key {
+		l.keyed = l.num.highest + 1
+	}
 	l.num.begin(from, p.ext, ts-p.h.Timestamp, stamp)
 }
 
@@ -337,6 +342,10 @@ func (l *Leg) resend(seq uint16, now int64) {
 	last := &l.resent[uint64(number)%uint64(len(l.resent))]
 	if last.number == number && now-last.at < wait {
 		return
+	}
+	if l.beginning || number < l.keyed && l.peer.out.narrow(now) {
+		r.Counters.RetransmitMissed++
+		return // of the pictures before a key frame none is missed
 	}
 	if !l.peer.out.pace.affords(now) {
 		r.Counters.RetransmitHeld++

@@ -30,6 +30,7 @@ type queued struct {
 // Sound is not held back, but counted.
 type pacer struct {
 	shut   bool   // nothing may leave: a queue on the path is to drain
+	opened int64  // when it was shut last no more
 	rate   uint64 // bit/s; 0: no limit is known
 	credit int64  // bytes that may leave now; below zero after sound, or a packet larger than what was left
 	at     int64  // when credit was reckoned
@@ -37,6 +38,14 @@ type pacer struct {
 	queue []queued // a ring, made when it is needed
 	head  int
 	n     int
+}
+
+// set says how fast packets may leave, or that none may.
+func (q *pacer) set(rate uint64, shut bool, now int64) {
+	if q.shut && !shut {
+		q.opened = now
+	}
+	q.rate, q.shut = rate, shut
 }
 
 // refill reckons the credit of this moment.
@@ -75,14 +84,13 @@ func (q *pacer) spend(size int) {
 	}
 }
 
-// put lets a packet wait. It is false when too many do, or for too long.
+// put lets a packet wait. It is false when too many do, or for too long. What has waited for the path to be free has its turn then.
 func (q *pacer) put(x queued, now int64) bool {
-	patience := pacerPatient
-	if q.shut {
-		patience = pacerShut
-	}
-	if q.n > 0 && now-q.queue[q.head].at > patience {
-		return false
+	if q.n > 0 {
+		at := q.queue[q.head].at
+		if q.shut && now-at > pacerShut || !q.shut && now-max(at, q.opened) > pacerPatient {
+			return false
+		}
 	}
 	if q.n == len(q.queue) {
 		if q.n >= pacerSlots {
@@ -96,6 +104,9 @@ func (q *pacer) put(x queued, now int64) bool {
 	}
 	x.p.buf.Retain()
 	x.leg.waits++
+	if x.verdict == layer.Begin {
+		x.leg.beginning = true
+	}
 	q.queue[(q.head+q.n)%len(q.queue)] = x
 	q.n++
 	return true
@@ -114,6 +125,9 @@ func (q *pacer) take(now int64) (queued, bool) {
 	q.head = (q.head + 1) % len(q.queue)
 	q.n--
 	x.leg.waits--
+	if x.verdict == layer.Begin {
+		x.leg.beginning = false
+	}
 	return x, true
 }
 
@@ -161,6 +175,6 @@ func (q *pacer) drop(leg *Leg, now int64) (n int) {
 		kept++
 	}
 	q.n = kept
-	leg.waits = 0
+	leg.waits, leg.beginning = 0, false
 	return n
 }

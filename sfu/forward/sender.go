@@ -111,6 +111,11 @@ func (p *Peer) hold(x queued, now int64) {
 	x.leg.askKey(now)
 }
 
+// narrow says that what is sent now is at the cost of something else.
+func (o *sender) narrow(now int64) bool {
+	return o.est != nil && (o.pace.n > 0 || o.pace.opened != 0 && now-o.pace.opened < second || !o.pace.affords(now))
+}
+
 // onFeedback takes a report on the arrival of what was sent.
 func (p *Peer) onFeedback(f rtcp.TWCC, now int64) {
 	if p.out.est == nil || p.stream {
@@ -136,6 +141,11 @@ func (p *Peer) reported(now int64) {
 	}
 	if now >= p.out.adaptAt || p.out.est.Congested() {
 		p.adapt(now)
+		for _, l := range p.legs {
+			if l.sel.Target() != layer.None {
+				l.askKey(now) // not with its next packet, which may be a whole picture later
+			}
+		}
 	}
 	p.router.timers.sooner(p, p.pump(now))
 }
@@ -151,7 +161,7 @@ func (p *Peer) pump(now int64) int64 {
 	}
 	next := o.est.Tick(now)
 	// A peer that has not said anything for so long does not tell any more when the path is free.
-	o.pace.rate, o.pace.shut = o.est.PacingRate(), o.est.Congested() && now-o.told < settling
+	o.pace.set(o.est.PacingRate(), o.est.Congested() && now-o.told < settling, now)
 	heldTo := p.sendHeld(now)
 	for {
 		x, ok := o.pace.take(now)
@@ -276,6 +286,7 @@ func (p *Peer) adapt(now int64) {
 		r.choice = append(r.choice, 0)
 	}
 	a := bwe.Allocate(budget, r.streams, r.choice[:len(r.streams)])
+	draining := p.out.est != nil && p.out.est.Draining()
 	if p.out.est != nil {
 		p.out.est.Want(a.Need, now)
 	}
@@ -299,11 +310,15 @@ func (p *Peer) adapt(now int64) {
 			a.Used += min(lowest, openingRate/4) // it may not be known yet
 			shown++
 		}
-		if c >= 0 {
-			o.leg.sel.SetTarget(r.targets[o.from+c])
-		} else {
+		if c < 0 {
 			o.leg.sel.SetTarget(layer.None)
+			continue
 		}
+		t := r.targets[o.from+c]
+		if draining {
+			t.Temporal = 0 // it waits, and all that waits is in the way of the first that can be shown again
+		}
+		o.leg.sel.SetTarget(t)
 	}
 	clear(r.offered)
 }
