@@ -59,31 +59,46 @@ func (l *eventLog) drop(n int) {
 // reply and is not executed again. It is guarded by its room's lock.
 type replyCache struct {
 	frames    map[int64][]byte
-	order     []int64
+	order     []replied
 	bytes     int
 	forgotten int64 // no id up to this one is in the cache, or was never used
 }
 
+// replied is a reply in the order of the connection: behind the event of that number.
+type replied struct{ id, after int64 }
+
 // Bounds of the replies that are kept: more requests than may be under way at once.
 const (
-	keptReplies    = 256
-	keptReplyBytes = 1 << 20
+	keptReplies    = 128
+	keptReplyBytes = 256 << 10
 )
 
-func (c *replyCache) add(id int64, frame []byte) {
+// add keeps the reply to the request id, which leaves behind the event of number after.
+func (c *replyCache) add(id, after int64, frame []byte) {
 	if c.frames == nil {
 		c.frames = map[int64][]byte{}
 	}
 	c.frames[id] = frame
-	c.order = append(c.order, id)
+	c.order = append(c.order, replied{id, after})
 	c.bytes += len(frame)
 	for len(c.order) > keptReplies || c.bytes > keptReplyBytes && len(c.order) > 1 {
-		oldest := c.order[0]
-		c.order = c.order[1:]
-		c.bytes -= len(c.frames[oldest])
-		delete(c.frames, oldest)
-		c.forgotten = max(c.forgotten, oldest)
+		c.drop()
 	}
+}
+
+// forget drops the replies that the client has: they came before an event that it says it has seen.
+func (c *replyCache) forget(seq int64) {
+	for len(c.order) > 0 && c.order[0].after < seq {
+		c.drop()
+	}
+}
+
+func (c *replyCache) drop() {
+	oldest := c.order[0].id
+	c.order = c.order[1:]
+	c.bytes -= len(c.frames[oldest])
+	delete(c.frames, oldest)
+	c.forgotten = max(c.forgotten, oldest)
 }
 
 // find returns the reply of an executed request. spent says that the id is too old to tell.

@@ -46,12 +46,12 @@ func (sess *Session) handle(l *Link, f wire.Frame) {
 	if !ok {
 		return
 	}
+	sess.room.mu.Lock()
 	if _, isPing := f.Request.(*wire.Ping); !isPing {
-		sess.room.mu.Lock()
-		sess.replies.add(f.ID, frame)
-		sess.room.mu.Unlock()
+		sess.replies.add(f.ID, sess.events.last, frame)
 	}
 	l.push(frame) // dropped if another connection has taken over: it asks again
+	sess.room.mu.Unlock()
 	if _, leaves := f.Request.(*wire.Leave); leaves {
 		sess.end(ending{reason: wire.LeftLeave, code: wire.CloseNormal, text: "left"})
 	}
@@ -522,5 +522,8 @@ func (sess *Session) ping(r *wire.Ping) (wire.Reply, *wire.Error) {
 	sess.room.mu.Lock()
 	defer sess.room.mu.Unlock()
 	sess.events.forget(r.LastSeq)
+	if r.LastSeq <= sess.events.last {
+		sess.replies.forget(r.LastSeq)
+	}
 	return &wire.PingOK{}, nil
 }

@@ -268,6 +268,37 @@ func TestPingForgets(t *testing.T) {
 	w.connect().refused(wire.SessionGone, a.resumption(0))
 }
 
+// The replies before an event that the client has seen are forgotten with it; what came after is still to be had.
+func TestPingForgetsReplies(t *testing.T) {
+	w := newWorld(t, nil)
+	a, b := w.member("Ada", false), w.member("Bo", false)
+	must[*wire.UnsubscribeOK](a, &wire.Unsubscribe{Tracks: []string{}})
+	before := a.id
+	a.drain()
+	seen := a.seq
+	must[*wire.ChatOK](b, &wire.Chat{Text: "seen"})
+	a.drain()
+	must[*wire.UnsubscribeOK](a, &wire.Unsubscribe{Tracks: []string{}})
+	after := a.id
+	must[*wire.PingOK](a, &wire.Ping{LastSeq: a.seq + 5}) // nonsense, ignored
+	must[*wire.PingOK](a, &wire.Ping{LastSeq: seen})
+	for _, step := range []struct {
+		id   int64
+		want string
+	}{{before, "unsubscribe.ok"}, {after, "unsubscribe.ok"}, {0, ""}, {before, "error"}, {after, "unsubscribe.ok"}} {
+		if step.id == 0 {
+			must[*wire.PingOK](a, &wire.Ping{LastSeq: a.seq})
+			continue
+		}
+		delete(a.replies, step.id)
+		a.sendAs(step.id, &wire.Unsubscribe{Tracks: []string{}})
+		a.drain()
+		if k := a.replies[step.id].Kind(); k != step.want {
+			t.Errorf("id %d: %s, want %s", step.id, k, step.want)
+		}
+	}
+}
+
 func TestEventLogBytes(t *testing.T) {
 	l := eventLog{events: 1 << 20}
 	body, err := wire.EncodeEvent(&wire.ChatLine{Text: string(make([]byte, 2048))})
