@@ -12,6 +12,8 @@ const (
 	pacerPatient = 400 * millisecond // a packet that would wait longer is not worth sending,
 	pacerShut    = second            // unless the path is full and will be free again
 	pacerSlots   = 1024              // most packets that wait for one peer
+	pacerFew     = 64                // room for so many is kept;
+	pacerKeeps   = 10 * second       // more, for so long after it was needed
 )
 
 // queued is a packet that waits for the peer's link to have room for it, and what is to become of it then. Its number it gets when
@@ -38,6 +40,8 @@ type pacer struct {
 	queue []queued // a ring, made when it is needed
 	head  int
 	n     int
+
+	fullAt int64 // when more than a few waited last
 }
 
 // set says how fast packets may leave, or that none may.
@@ -46,6 +50,9 @@ func (q *pacer) set(rate uint64, shut bool, now int64) {
 		q.opened = now
 	}
 	q.rate, q.shut = rate, shut
+	if q.n == 0 && len(q.queue) > pacerFew && now-q.fullAt > pacerKeeps {
+		q.queue, q.head = nil, 0
+	}
 }
 
 // refill reckons the credit of this moment.
@@ -108,7 +115,9 @@ func (q *pacer) put(x queued, now int64) bool {
 		x.leg.beginning = true
 	}
 	q.queue[(q.head+q.n)%len(q.queue)] = x
-	q.n++
+	if q.n++; q.n > pacerFew {
+		q.fullAt = now
+	}
 	return true
 }
 
