@@ -32,6 +32,7 @@ import (
 // kmsCommand is the customer's side of the trust boundary (docs/kms.md).
 type kmsCommand struct {
 	Serve kmsServe `cmd:"" help:"Run a KMS: the keys of one mail domain, for clients that a relay or a socket brings."`
+	Audit kmsAudit `cmd:"" help:"Look at the audit of a KMS."`
 }
 
 // kmsServe runs a KMS. It has no configuration file of the appliance's: it may stand on another machine, and knows nothing of meetings.
@@ -47,12 +48,16 @@ type kmsServe struct {
 	Socket   string `help:"Unix socket to listen on [kms.sock, in the data folder, unless there is a relay]." placeholder:"PATH"`
 	Relay    string `help:"Relay to dial, such as wss://meet.example.org: no port of this machine need be open." placeholder:"URL"`
 	Bearer   string `name:"relay-token-file" type:"existingfile" help:"File with what the relay knows this KMS by; it opens no key." placeholder:"FILE"`
+	Audit    syslog `embed:""`
 }
 
 // Run serves until SIGINT or SIGTERM.
 func (c kmsServe) Run(env environment) error {
 	ctx, stop := run.UntilSignal(context.Background())
 	defer stop()
+	if err := seal.Harden(); err != nil { // the whole process: nothing else runs in it
+		return err
+	}
 	return c.serve(ctx, env)
 }
 
@@ -99,8 +104,15 @@ func (c kmsServe) serve(ctx context.Context, env environment) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, barrier.Seal()) }()
+	sink, err := c.Audit.start(database, log)
+	if err != nil {
+		return err
+	}
+	if sink != nil {
+		defer func() { err = errors.Join(err, sink.Close()) }()
+	}
 	keys, err := keyring.Open(keyring.Config{
-		Host: c.Domain, Store: database, Barrier: barrier, Spool: filepath.Join(c.Data, "spool"), Log: log,
+		Host: c.Domain, Store: database, Barrier: barrier, Spool: filepath.Join(c.Data, "spool"), Sink: sink, Log: log,
 	})
 	if err != nil {
 		return err
@@ -133,6 +145,7 @@ func (c kmsServe) serve(ctx context.Context, env environment) (err error) {
 	}
 	group := run.NewGroup(ctx)
 	group.Go("journal", book.keep)
+	group.Go("readiness", readiness(keys, log))
 	group.Go("identity", known.Keeping(from, identity, server.SetIdentities, log))
 	group.Go("reload", run.OnHangup(func() { tokens.reload(log) }))
 	return errors.Join(c.open(group, server, env, log), group.Wait())
