@@ -31,24 +31,27 @@ import (
 
 // kmsCommand is the customer's side of the trust boundary (docs/kms.md).
 type kmsCommand struct {
-	Serve kmsServe `cmd:"" help:"Run a KMS: the keys of one mail domain, for clients that a relay or a socket brings."`
-	Audit kmsAudit `cmd:"" help:"Look at the audit of a KMS."`
+	Serve   kmsServe   `cmd:"" help:"Run a KMS: the keys of one mail domain, for clients that a relay or a socket brings."`
+	Audit   kmsAudit   `cmd:"" help:"Look at the audit of a KMS."`
+	Init    kmsInit    `cmd:"" help:"Make the first root key, opened by shares, a file or a hardware module."`
+	Reshare kmsReshare `cmd:"" help:"Let the root key be opened by other shares, another file or a module, and by the present ones no more."`
 }
 
 // kmsServe runs a KMS. It has no configuration file of the appliance's: it may stand on another machine, and knows nothing of meetings.
 type kmsServe struct {
-	Data     string `help:"Data folder of the KMS [kms, in that of the appliance]." placeholder:"DIR"`
-	Domain   string `default:"localhost" help:"Mail domain whose keys it holds." placeholder:"DOMAIN"`
-	Database string `help:"SQLite file, or address of a PostgreSQL [kms.db, in the data folder]." placeholder:"WHERE"`
-	SealKey  string `help:"File with the key that opens all others, kept apart from the data folder; made when there is none [beside the data folder]." placeholder:"FILE"`
-	Issuers  string `required:"" type:"existingfile" help:"PEM file of the public keys (Ed25519) of who makes tokens for this KMS; read again on SIGHUP." placeholder:"FILE"`
-	Cert     string `help:"PEM file of the certificate for the domain [one is made that certifies itself]." placeholder:"FILE"`
-	Key      string `help:"PEM file of its key." placeholder:"FILE"`
-	Peers    string `type:"existingfile" help:"PEM file of who certifies the KMSes of other organisations; none may ask without." placeholder:"FILE"`
-	Socket   string `help:"Unix socket to listen on [kms.sock, in the data folder, unless there is a relay]." placeholder:"PATH"`
-	Relay    string `help:"Relay to dial, such as wss://meet.example.org: no port of this machine need be open." placeholder:"URL"`
-	Bearer   string `name:"relay-token-file" type:"existingfile" help:"File with what the relay knows this KMS by; it opens no key." placeholder:"FILE"`
-	Audit    syslog `embed:""`
+	Data     string   `help:"Data folder of the KMS [kms, in that of the appliance]." placeholder:"DIR"`
+	Domain   string   `default:"localhost" help:"Mail domain whose keys it holds." placeholder:"DOMAIN"`
+	Database string   `help:"SQLite file, or address of a PostgreSQL [kms.db, in the data folder]." placeholder:"WHERE"`
+	SealKey  string   `help:"File with the key that opens all others, kept apart from the data folder; made when there is none [beside the data folder]." placeholder:"FILE"`
+	Issuers  string   `required:"" type:"existingfile" help:"PEM file of the public keys (Ed25519) of who makes tokens for this KMS; read again on SIGHUP." placeholder:"FILE"`
+	Cert     string   `help:"PEM file of the certificate for the domain [one is made that certifies itself]." placeholder:"FILE"`
+	Key      string   `help:"PEM file of its key." placeholder:"FILE"`
+	Peers    string   `type:"existingfile" help:"PEM file of who certifies the KMSes of other organisations; none may ask without." placeholder:"FILE"`
+	Socket   string   `help:"Unix socket to listen on [kms.sock, in the data folder, unless there is a relay]." placeholder:"PATH"`
+	Relay    string   `help:"Relay to dial, such as wss://meet.example.org: no port of this machine need be open." placeholder:"URL"`
+	Bearer   string   `name:"relay-token-file" type:"existingfile" help:"File with what the relay knows this KMS by; it opens no key." placeholder:"FILE"`
+	Audit    syslog   `embed:""`
+	By       sealedBy `embed:""`
 }
 
 // Run serves until SIGINT or SIGTERM.
@@ -99,7 +102,7 @@ func (c kmsServe) serve(ctx context.Context, env environment) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, database.Close()) }()
-	barrier, err := c.unseal(ctx, database, log)
+	barrier, err := c.unseal(ctx, database, env, log)
 	if err != nil {
 		return err
 	}
@@ -178,7 +181,10 @@ func (c kmsServe) open(group *run.Group, server *kms.Server, env environment, lo
 	for _, w := range where {
 		fmt.Fprintf(env.out, "  Serving      %s\n", w)
 	}
-	fmt.Fprintf(env.out, "  Data         %s\n  Seal key     %s: without it no key can be read; keep a copy elsewhere\n", c.Data, c.SealKey)
+	fmt.Fprintf(env.out, "  Data         %s\n", c.Data)
+	if !c.By.set() {
+		fmt.Fprintf(env.out, "  Seal key     %s: without it no key can be read; keep a copy elsewhere\n", c.SealKey)
+	}
 	if c.Cert == "" {
 		fmt.Fprintf(env.out, "  Certificate  %s certifies itself: hand it to the clients\n", known.CertificateFile(c.Data))
 	}
@@ -188,10 +194,10 @@ func (c kmsServe) open(group *run.Group, server *kms.Server, env environment, lo
 
 // unseal opens the root key with the file that is kept apart, and makes both when the database is new. A file that is missing beside
 // a database that has keys is not replaced: it would open none.
-func (c kmsServe) unseal(ctx context.Context, database *store.Store, log *slog.Logger) (*seal.Barrier, error) {
+func (c kmsServe) unseal(ctx context.Context, database *store.Store, env environment, log *slog.Logger) (*seal.Barrier, error) {
 	barrier := seal.New(time.Now)
-	keeper, err := seal.OpenFile(c.SealKey, c.Data)
-	fresh := errors.Is(err, fs.ErrNotExist)
+	keeper, err := c.By.keeper(env, c.SealKey, c.Data)
+	fresh := !c.By.set() && errors.Is(err, fs.ErrNotExist)
 	if fresh {
 		keeper, err = seal.NewFile(c.SealKey, c.Data)
 	}
@@ -199,7 +205,7 @@ func (c kmsServe) unseal(ctx context.Context, database *store.Store, log *slog.L
 		return nil, err
 	}
 	err = barrier.Unseal(ctx, database, keeper)
-	if errors.Is(err, seal.ErrNoRoot) {
+	if errors.Is(err, seal.ErrNoRoot) && !c.By.set() {
 		log.Info("root key made", slog.String("seal_key", c.SealKey))
 		if err = barrier.Init(ctx, database, keeper); err == nil {
 			err = barrier.Unseal(ctx, database, keeper)

@@ -17,11 +17,12 @@ import (
 )
 
 func main() {
-	os.Exit(execute(os.Args[1:], environment{out: os.Stdout, err: os.Stderr, getenv: os.Getenv, uid: os.Getuid()}))
+	os.Exit(execute(os.Args[1:], environment{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv, uid: os.Getuid()}))
 }
 
 // environment is what commands see of the outside.
 type environment struct {
+	in       io.Reader // nil: nothing comes in
 	out, err io.Writer
 	getenv   func(string) string
 	uid      int
