@@ -29,11 +29,14 @@ type Spool struct {
 	path string
 	most int
 
-	mu   sync.Mutex
-	f    *os.File
-	size int64 // of what is whole
-	torn bool  // something stands behind that
-	n    int   // in the file
+	draining sync.Mutex // one at a time
+
+	mu    sync.Mutex
+	f     *os.File
+	size  int64 // of what is whole
+	torn  bool  // something stands behind that
+	n     int   // in the file
+	aside int   // in the file that is being drained
 }
 
 const (
@@ -46,6 +49,13 @@ const (
 // OpenSpool opens the file or makes it. It takes at most so many rows.
 func OpenSpool(path string, most int) (*Spool, error) {
 	s := &Spool{path: path, most: most}
+	if b, err := os.ReadFile(s.asidePath()); err == nil { // of a drain that was broken off
+		_, rows, _, err := parseSpool(b)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s", err, s.asidePath())
+		}
+		s.aside = len(rows)
+	}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, s.fresh()
@@ -63,6 +73,8 @@ func OpenSpool(path string, most int) (*Spool, error) {
 	s.n, s.size, s.torn = len(rows), int64(whole), whole < len(b)
 	return s, nil
 }
+
+func (s *Spool) asidePath() string { return s.path + ".draining" }
 
 // fresh puts an empty file in place.
 func (s *Spool) fresh() error {
@@ -121,11 +133,11 @@ func (s *Spool) Add(e Entry, at time.Time) error {
 	return nil
 }
 
-// Len is how many rows wait in the file.
+// Len is how many rows are not known to be in their chains.
 func (s *Spool) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.n
+	return s.n + s.aside
 }
 
 type spooled struct {
@@ -189,7 +201,9 @@ func parseSpool(b []byte) (id string, rows []spooled, whole int, err error) {
 
 // Drain moves what was kept into the chains, dated as it was, and returns how many rows. Rows may be added meanwhile.
 func (s *Spool) Drain(ctx context.Context, db *store.Store, l *Log) (int, error) {
-	aside := s.path + ".draining"
+	s.draining.Lock()
+	defer s.draining.Unlock()
+	aside := s.asidePath()
 	total := 0
 	for {
 		b, err := os.ReadFile(aside)
@@ -223,6 +237,9 @@ func (s *Spool) Drain(ctx context.Context, db *store.Store, l *Log) (int, error)
 		if err := errors.Join(os.Remove(aside), syncDir(filepath.Dir(aside))); err != nil {
 			return total, fmt.Errorf("audit: %w", err)
 		}
+		s.mu.Lock()
+		s.aside = 0
+		s.mu.Unlock()
 	}
 }
 
@@ -237,7 +254,7 @@ func (s *Spool) putAside(aside string) (bool, error) {
 		return false, fmt.Errorf("audit: %w", err)
 	}
 	old := s.f
-	s.f = nil
+	s.f, s.aside = nil, s.n
 	if err := errors.Join(old.Close(), s.fresh()); err != nil {
 		return false, err
 	}

@@ -57,11 +57,17 @@ func TestSpool(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Killed again, after the rows were committed and before the file was removed.
-		if err := os.WriteFile(path+".draining", text, 0o600); err != nil {
+		if err := errors.Join(sp.Close(), os.WriteFile(path+".draining", text, 0o600)); err != nil {
 			t.Fatal(err)
+		}
+		if sp = open(); sp.Len() != 6 {
+			t.Errorf("%d rows are not known to be in their chains, want 6", sp.Len())
 		}
 		if n, err := sp.Drain(t.Context(), s, l); n != 1 || err != nil {
 			t.Errorf("%d rows drained, %v; want the new one", n, err)
+		}
+		if sp.Len() != 0 {
+			t.Errorf("%d rows left", sp.Len())
 		}
 		if err := sp.Close(); err != nil {
 			t.Fatal(err)
