@@ -142,11 +142,14 @@ var verdicts = [...]string{
 func VerdictNames() []string { return slices.Clone(verdicts[:]) }
 
 // Verdicts returns how many packets met which end; those of none are left out.
-func (r *Relay) Verdicts() (map[string]uint64, error) {
+func (r *Relay) Verdicts() (map[string]uint64, error) { return tally(r.objects.Verdicts, verdicts[:]) }
+
+// tally sums up a counter of each CPU for each name.
+func tally(m *ebpf.Map, names []string) (map[string]uint64, error) {
 	out := map[string]uint64{}
-	for i, name := range verdicts {
+	for i, name := range names {
 		var perCPU []uint64
-		if err := r.objects.Verdicts.Lookup(uint32(i), &perCPU); err != nil {
+		if err := m.Lookup(uint32(i), &perCPU); err != nil {
 			return nil, fmt.Errorf("bpf: read verdicts: %w", err)
 		}
 		for _, n := range perCPU {

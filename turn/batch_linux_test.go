@@ -181,6 +181,7 @@ func TestBatchFollowsClient(t *testing.T) {
 				if got := c.read(); !bytes.Equal(got, frame) {
 					t.Fatalf("%s from %s: %x came back as %x", far, c.conn.LocalAddr(), frame, got)
 				}
+				until(t, "relayed by the batch", func() bool { return s.Stats().Flows == 2 })
 			}
 		}
 	}

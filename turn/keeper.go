@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,9 +40,11 @@ const (
 type keeper struct {
 	server *Server
 	to     Offloader
-	idle   bool // there is nothing that relays
+	idle   bool // there is nothing that relays, and no guard
+	guard  Guard
 
-	work sync.Mutex // held while the offloader is at work; before any allocation's
+	work     sync.Mutex // held while the offloader is at work; before any allocation's
+	sessions map[session]int
 
 	mu      sync.Mutex // after any allocation's
 	queue   []wish     // as many as there are channels, and sockets to close
@@ -51,15 +54,24 @@ type keeper struct {
 	stop, done chan struct{}
 }
 
-// wish is a channel with which something else is wanted than before, or a socket that is to be closed after the wishes before it.
+// wish is a channel with which something else is wanted than before, a socket that is to be closed after the wishes before it, or one
+// allocation more or less of a client.
 type wish struct {
 	channel *channel
 	socket  io.Closer
+	session session
+	more    int
 }
+
+// session is a 5-tuple that has allocations.
+type session struct{ client, server netip.AddrPort }
 
 func newKeeper(s *Server) *keeper {
 	_, idle := s.cfg.Offloader.(NoOffloader)
-	return &keeper{server: s, to: s.cfg.Offloader, idle: idle, woken: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	return &keeper{
+		server: s, to: s.cfg.Offloader, guard: s.cfg.Guard, idle: idle && s.cfg.Guard == nil, sessions: map[session]int{},
+		woken: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
 }
 
 // run looks after flows until close, and then for the last time.
@@ -122,12 +134,59 @@ func (k *keeper) begin() {
 	k.queue = nil
 	k.mu.Unlock()
 	for _, w := range queue {
-		if w.socket != nil {
+		switch {
+		case w.channel != nil:
+			k.settle(w.channel)
+		case w.socket != nil:
 			_ = w.socket.Close() // no flow leads there any more, so anybody may have the address
-			continue
+		default:
+			k.admit(w.session, w.more)
 		}
-		k.settle(w.channel)
 	}
+}
+
+// admit tells the guard of the first allocation of a client, and of the end of the last.
+func (k *keeper) admit(of session, more int) {
+	was := k.sessions[of]
+	is := was + more
+	k.sessions[of] = is
+	var err error
+	switch {
+	case was == 0:
+		err = k.guard.Admit(of.client, of.server)
+	case is == 0:
+		delete(k.sessions, of)
+		err = k.guard.Forget(of.client, of.server)
+	}
+	if err != nil && k.server.counters.unguarded.Add(1) == 1 {
+		k.server.log.Warn("the guard takes a client for a stranger, or the other way round", "client", of.client, "err", err)
+	}
+}
+
+// tellGuard tells the guard, if there is one, from where the client of an allocation may send: from where it is, and from where it has
+// said that it will be. It is called under the table's lock.
+func (a *allocation) tellGuard(there bool) {
+	k := a.home.keeper
+	if k.guard == nil {
+		return
+	}
+	var known []session
+	for _, at := range []*source{a.at(), a.next.Load()} {
+		if there && at != nil && at.transport == UDP && at.path.Local.IsValid() {
+			known = append(known, session{at.client, netip.AddrPortFrom(at.path.Local, at.server.Port())})
+		}
+	}
+	for _, s := range known {
+		if !slices.Contains(a.known, s) {
+			k.tell(wish{session: s, more: 1})
+		}
+	}
+	for _, s := range a.known {
+		if !slices.Contains(known, s) {
+			k.tell(wish{session: s, more: -1})
+		}
+	}
+	a.known = known
 }
 
 // settle makes true what is wanted with a channel.

@@ -15,7 +15,7 @@ type counters struct {
 	overBandwidth, takenBack                             atomic.Uint64
 	handshakes, connections, idle, bound                 atomic.Uint64
 	sendErrors, receiveErrors                            atomic.Uint64
-	full, notTaken, noInterface, lost                    atomic.Uint64
+	full, notTaken, noInterface, lost, unguarded         atomic.Uint64
 }
 
 // Stats is a snapshot: int is a level of now, uint64 counts since the start.
@@ -84,6 +84,8 @@ type DropStats struct {
 type FallbackStats struct {
 	// Full: there was no room. NotTaken: it is none for the offloader, or its way is none. Lost: the offloader knew no more of it.
 	Full, NotTaken, Lost uint64
+	// GuardErrors counts clients that the guard could not be told of.
+	GuardErrors uint64
 }
 
 // Stats returns the figures of now.
@@ -95,7 +97,7 @@ func (s *Server) Stats() Stats {
 		Up:    traffic(&s.relayed.up), Down: traffic(&s.relayed.down),
 		OffloadedUp: traffic(&s.relayed.offloadedUp), OffloadedDown: traffic(&s.relayed.offloadedDown),
 		Allocations: AllocationStats{Created: c.created.Load(), Deleted: c.deleted.Load(), Ended: c.ended.Load(), Moved: c.moved.Load()},
-		Fallbacks:   FallbackStats{Full: c.full.Load(), NotTaken: c.notTaken.Load(), Lost: c.lost.Load()},
+		Fallbacks:   FallbackStats{Full: c.full.Load(), NotTaken: c.notTaken.Load(), Lost: c.lost.Load(), GuardErrors: c.unguarded.Load()},
 		Requests: RequestStats{
 			Bindings: c.bindings.Load(), ConnectionsBound: c.bound.Load(), QuotaRefused: c.quota.Load(), PeerForbidden: c.forbidden.Load(), SentAway: c.sentAway.Load(),
 		},

@@ -45,6 +45,7 @@ type allocation struct {
 	other   atomic.Pointer[allocation] // of the same client and the other family; set under the table's lock
 	expires atomic.Int64               // in seconds since 1970
 	tickets [2]string                  // under the table's lock: the last two that the client has got (RFC 8016)
+	known   []session                  // under the table's lock: from where the guard lets the client send
 
 	mu        sync.Mutex // taken under the library's locks; nothing else is taken under it
 	gone      bool
@@ -203,6 +204,7 @@ func (t *table) leave(u *user) {
 func (t *table) put(a *allocation) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	a.tellGuard(true)
 	k := a.at().key
 	if a.inner != k {
 		t.made[a.inner] = a
@@ -245,6 +247,10 @@ func (t *table) remove(a *allocation) {
 			other.next.Store(a.next.Load())
 		}
 	}
+	if other != nil {
+		other.tellGuard(true)
+	}
+	a.tellGuard(false)
 }
 
 // announce lets a client speak from another 5-tuple, too, unless somebody else holds that.
@@ -258,12 +264,14 @@ func (t *table) announce(a *allocation, to source) {
 	t.forgetNext(first)
 	first.next.Store(&to)
 	t.byKey[to.key] = first
+	first.tellGuard(true)
 }
 
 func (t *table) forgetNext(first *allocation) {
 	if next := first.next.Swap(nil); next != nil && t.byKey[next.key] == first {
 		delete(t.byKey, next.key)
 	}
+	first.tellGuard(true)
 }
 
 // arrive ends what was before the client announced itself elsewhere. It returns where that is.
@@ -279,7 +287,9 @@ func (t *table) arrive(first *allocation, at key) (source, bool) {
 	first.from.Store(next) // here, so that what ends now is found
 	if other := first.other.Load(); other != nil {
 		other.from.Store(next)
+		other.tellGuard(true)
 	}
+	first.tellGuard(true)
 	return *next, true
 }
 

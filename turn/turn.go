@@ -64,6 +64,12 @@ func (NoOffloader) Engine() string { return "none" }
 // Close implements Offloader.
 func (NoOffloader) Close() error { return nil }
 
+// Guard keeps strangers from the server's UDP ports. It is told of the 5-tuples that have an allocation, one goroutine at a time.
+type Guard interface {
+	Admit(client, server netip.AddrPort) error
+	Forget(client, server netip.AddrPort) error
+}
+
 // Socket is a UDP port that carries TURN. One goroutine reads; any may write.
 type Socket interface {
 	// Read waits for a datagram. net.ErrClosed ends the server's interest.
@@ -125,6 +131,7 @@ type Config struct {
 	ListenPeers func(netip.AddrPort) (net.PacketConn, error)
 
 	Offloader Offloader // NoOffloader
+	Guard     Guard     // none
 	Limits    Limits
 	Log       *slog.Logger // none
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sotto-edge/sotto/bpf"
 	"github.com/sotto-edge/sotto/control/config"
 	"github.com/sotto-edge/sotto/control/doctor"
 	"github.com/sotto-edge/sotto/internal/obs"
@@ -24,6 +25,7 @@ type engine struct {
 	kernel *relay.TCX   // nil: none of it is in the kernel
 	batch  *relay.Batch // nil: the server reads its sockets by itself
 	on     []string     // interfaces whose packets the kernel relays
+	guard  *bpf.Guard   // nil: the server sees everything that is sent to it
 	why    error        // not the kernel, or not on all interfaces; nil: nobody wants to know
 }
 
@@ -116,12 +118,62 @@ func attach(k *relay.TCX, at []netip.Addr) (on []string, err error) {
 // reason is an error on one line.
 func reason(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
+// What strangers may send to the UDP ports of the relay before the kernel stops them: five times what the server answers to.
+const (
+	guardRate    = 100
+	guardBurst   = 500
+	guardSources = 65536
+)
+
+// openGuard has the kernel keep strangers from the ports, if it is to.
+func (e *engine) openGuard(cfg config.TURN, ports []netip.AddrPort) error {
+	if !cfg.Guard || e.kernel == nil {
+		if len(cfg.DenySources) > 0 {
+			return errors.New("they need turn.guard, and an engine in the kernel")
+		}
+		return nil
+	}
+	g, err := bpf.NewGuard(bpf.GuardConfig{
+		Ports: len(ports), Sessions: cfg.Allocations + cfg.Allocations/8 + 1, Sources: guardSources, Rate: guardRate, Burst: guardBurst,
+		Allow: networks(cfg.AllowSources), Deny: networks(cfg.DenySources),
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		err = errors.Join(err, g.Watch(p))
+	}
+	for _, name := range e.on {
+		i, missing := net.InterfaceByName(name)
+		if missing == nil {
+			missing = g.Attach(i.Index)
+		}
+		err = errors.Join(err, missing)
+	}
+	if err != nil {
+		return errors.Join(err, g.Close())
+	}
+	e.guard = g
+	return nil
+}
+
 // expose shows what the engine does.
 func (e engine) expose(metrics *obs.Metrics) {
 	metrics.GaugeFunc("sotto_turn_engine", "Constant 1, labelled with what relays bound channels.", func() float64 { return 1 },
 		obs.Label{Name: "engine", Value: e.Engine()})
 	if e.batch != nil {
 		obs.Expose(metrics, "sotto_turn_batch", "Relaying of bound channels in user space", func() (relay.BatchStats, error) { return e.batch.Stats(), nil })
+	}
+	if e.guard != nil {
+		for _, name := range bpf.GuardVerdicts() {
+			metrics.CounterFunc("sotto_turn_guard_packets_total", "Packets to the UDP ports of the relay, by what the kernel's guard made of them.", func() float64 {
+				v, err := e.guard.Verdicts()
+				if err != nil {
+					return 0
+				}
+				return float64(v[name])
+			}, obs.Label{Name: "verdict", Value: name})
+		}
 	}
 	if e.kernel == nil {
 		return

@@ -244,6 +244,14 @@ func (b *box) programs(dev string) (out []ebpf.ProgramID, maps []ebpf.MapID) {
 // verdicts returns how many packets the kernel has relayed, from clients and to them.
 func (b *box) verdicts() (out [2]uint64) {
 	b.t.Helper()
+	copy(out[:], b.counted("verdicts", 2))
+	return out
+}
+
+// counted returns the first counters of a map of that name.
+func (b *box) counted(name string, most int) []uint64 {
+	b.t.Helper()
+	out := make([]uint64, most)
 	_, maps := b.programs("s0")
 	for _, id := range maps {
 		m, err := ebpf.NewMapFromID(id)
@@ -251,7 +259,7 @@ func (b *box) verdicts() (out [2]uint64) {
 			b.t.Fatal(err)
 		}
 		info, err := m.Info()
-		if err == nil && info.Name == "verdicts" {
+		if err == nil && info.Name == name {
 			for i := range out {
 				var perCPU []uint64
 				err = errors.Join(err, m.Lookup(uint32(i), &perCPU))
@@ -312,7 +320,7 @@ func TestKernelOfAppliance(t *testing.T) {
 	b.carry(client, peer, 20)
 
 	on, maps := b.programs("s0")
-	if len(on) != 1 || len(maps) < 3 {
+	if len(on) != 2 || len(maps) < 8 { // the guard and the relay
 		t.Fatalf("%d programs with %d maps see the clients", len(on), len(maps))
 	}
 	if err := b.process.Process.Kill(); err != nil {
@@ -346,4 +354,44 @@ func TestKernelOfAppliance(t *testing.T) {
 	if err := b.process.Wait(); err != nil {
 		t.Errorf("stopped: %v\n%s", err, b.out)
 	}
+}
+
+// TestGuardOfAppliance: the kernel stops what strangers send beyond reason, and never those who have an allocation, even from the
+// same address.
+func TestGuardOfAppliance(t *testing.T) {
+	b := newBox(t)
+	b.start()
+	client, peer := b.channel()
+	b.relayedBy("tcx", 0)
+	var stranger *net.UDPConn
+	var err error
+	b.clients.Do(func() { stranger, err = net.DialUDP("udp", nil, &net.UDPAddr{IP: net.IPv4(198, 18, 1, 1), Port: 3478}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	request := stun.MustBuild(stun.TransactionID, stun.BindingRequest).Raw
+	const each = 1000
+	for range each {
+		for _, payload := range [][]byte{request, []byte("nonsense"), {0x40, 7, 0, 1, 'x'}} {
+			if _, err := stranger.Write(payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const known, answered, malformed, stray, flood, all = 0, 2, 4, 5, 6, 7
+	var got []uint64
+	until(t, "all seen", func() bool {
+		got = b.counted("guard_verdicts", all)
+		return got[answered]+got[malformed]+got[stray]+got[flood] >= 3*each
+	})
+	if got[malformed] != each || got[stray] != each || got[answered] < 500 || got[answered]+got[flood] < each {
+		t.Errorf("the guard counts %d", got)
+	}
+	b.carry(client, peer, 200)
+	if after := b.counted("guard_verdicts", all); after[known] < got[known]+200 {
+		t.Errorf("the guard counts %d, then %d", got, after)
+	}
+	_ = b.process.Process.Kill()
+	_ = b.process.Wait()
 }

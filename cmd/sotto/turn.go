@@ -38,7 +38,8 @@ type relayServers struct {
 	authority *auth.Authority
 	realms    []turn.Realm // further ones
 	engine    engine
-	server    *turn.Server // nil: there is none
+	guarded   []netip.AddrPort // UDP ports that carry nothing but TURN
+	server    *turn.Server     // nil: there is none
 	urls      []string
 }
 
@@ -123,14 +124,19 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	if r.engine.why != nil {
 		r.log.Warn("not all is relayed in the kernel", "engine", r.engine.Engine(), "err", reason(r.engine.why))
 	}
-	if err := r.listen(&tc, own, page); err != nil {
+	if err = r.listen(&tc, own, page); err != nil {
+		err = fmt.Errorf("turn.listen: %w", err)
+	} else {
+		tc.Guard, err = r.openGuard()
+	}
+	if err != nil {
 		for _, s := range tc.Sockets {
 			_ = s.Close()
 		}
 		for _, l := range tc.Listeners {
 			_ = l.Close()
 		}
-		return fmt.Errorf("turn.listen: %w", err)
+		return err
 	}
 	plain, secure := tc.Sockets[0].LocalAddr().Port(), uint16(0)
 	if last := tc.Listeners[len(tc.Listeners)-1]; last.Transport != turn.TCP {
@@ -146,6 +152,21 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	return nil
 }
 
+// openGuard has the kernel keep strangers away, where it relays. Only one that is needed to keep a promise is missed.
+func (r *relayServers) openGuard() (turn.Guard, error) {
+	err := r.engine.openGuard(r.cfg, r.guarded)
+	switch {
+	case err != nil && len(r.cfg.DenySources) > 0:
+		return nil, fmt.Errorf("turn.deny_sources: %w", err)
+	case err != nil:
+		r.log.Warn("nothing guards the relay", "err", err)
+		return nil, nil
+	case r.engine.guard == nil:
+		return nil, nil
+	}
+	return r.engine.guard, nil
+}
+
 // listen opens the ports. UDP and DTLS have a socket for each address, so that answers leave from where they were asked.
 func (r *relayServers) listen(tc *turn.Config, own []netip.Prefix, page *tlscert.Source) error {
 	at, err := listening(r.cfg.Listen, own)
@@ -158,6 +179,7 @@ func (r *relayServers) listen(tc *turn.Config, own []netip.Prefix, page *tlscert
 			return err
 		}
 		tc.Sockets = append(tc.Sockets, s)
+		r.guarded = append(r.guarded, s.LocalAddr())
 		if at[0].Port() == 0 { // any port, but one for all
 			for j := range at {
 				at[j] = netip.AddrPortFrom(at[j].Addr(), s.LocalAddr().Port())
@@ -345,6 +367,9 @@ func (r *relayServers) close() error {
 	}
 	if r.engine.Offloader != nil {
 		errs = append(errs, r.engine.Close())
+	}
+	if r.engine.guard != nil {
+		errs = append(errs, r.engine.guard.Close())
 	}
 	return errors.Join(errs...)
 }

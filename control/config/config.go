@@ -52,6 +52,9 @@ type TURN struct {
 	UserBytes       int      `toml:"user_bytes_per_second" doc:"Most that one user may relay, in both directions together. 0: no limit."`
 	TotalBytes      int      `toml:"total_bytes_per_second" doc:"Most that all users may relay. 0: no limit."`
 	Engine          string   `toml:"engine" doc:"What relays channels bound over UDP. auto: the kernel, by eBPF, where it is allowed and on interfaces that take it, else as batch. tcx: the kernel, or no start. batch: user space, many packets at a time. off: the server itself. doctor says which it is."`
+	Guard           bool     `toml:"guard" doc:"Whether the kernel, where it relays, drops what strangers send to listen over UDP that is no STUN, or more than 100 packets per second and address. Nobody with an allocation is ever stopped."`
+	AllowSources    []string `toml:"allow_sources" doc:"Networks from which the guard takes any number of packets."`
+	DenySources     []string `toml:"deny_sources" doc:"Networks from which the guard takes none but of those who have an allocation. The longer prefix counts."`
 	Realms          []Realm  `toml:"realms" doc:"Further realms, each a [[turn.realms]] table with a name, what it serves (addresses of this machine, TLS server names, origins), and users, secrets, allow_peers, deny_peers, allocations, user_allocations, user_bytes_per_second, total_bytes_per_second of its own."`
 }
 
@@ -151,7 +154,8 @@ func Default() Config {
 			},
 			TURN: TURN{
 				Listen: ":3478", TLSListen: ":5349", Realm: "sotto", Users: []string{}, Secrets: []string{}, RelayAddresses: []string{},
-				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20, Alternates: []string{}, Engine: EngineAuto, Realms: []Realm{},
+				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20, Alternates: []string{}, Engine: EngineAuto,
+				Guard: true, AllowSources: []string{}, DenySources: []string{}, Realms: []Realm{},
 			},
 			Recording: Recording{MaxBytes: 50 << 30},
 		},

@@ -154,8 +154,8 @@ func TestRefusedFiles(t *testing.T) {
 			},
 		},
 		{
-			"engine", "[turn]\nengine = \"ebpf\"\n",
-			[]string{`f.toml:2: turn.engine: "ebpf": want auto, tcx, batch or off`},
+			"engine", "[turn]\nengine = \"ebpf\"\ndeny_sources = [\"10.0.0.1\"]\n",
+			[]string{`f.toml:2: turn.engine: "ebpf": want auto, tcx, batch or off`, `f.toml:3: turn.deny_sources: "10.0.0.1": want a network`},
 		},
 		{
 			"unknown key of a realm", "[[turn.realms]]\nnam = \"x\"\n",

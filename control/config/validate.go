@@ -114,6 +114,13 @@ func (t TURN) validate(wrong func(key, format string, args ...any)) {
 			wrong("turn.alternate_servers", "%q: want an address with a port, such as 198.51.100.7:3478", a)
 		}
 	}
+	for key, all := range map[string][]string{"turn.allow_sources": t.AllowSources, "turn.deny_sources": t.DenySources} {
+		for _, p := range all {
+			if _, err := netip.ParsePrefix(p); err != nil {
+				wrong(key, "%q: want a network such as 10.1.0.0/16", p)
+			}
+		}
+	}
 	if t.FirstPort < 1024 || t.LastPort > 65535 || t.FirstPort > t.LastPort {
 		wrong("turn.first_port", "%d to %d: want a range within 1024 to 65535", t.FirstPort, t.LastPort)
 	}
