@@ -34,6 +34,7 @@ type shelf struct {
 	hold    chan struct{} // when set, requests wait for it
 	done    map[string][]wire.Key
 	broken  error
+	given   []wire.Key // by CreateKeys to the server
 }
 
 func newShelf() *shelf {
@@ -84,6 +85,7 @@ func (s *shelf) CreateKeys(ctx context.Context, who wire.Caller, count int, reso
 		s.done[who.User+who.Request] = append(s.done[who.User+who.Request], k)
 		out = append(out, copied(k))
 	}
+	s.given = append(s.given, out...)
 	return out, nil
 }
 

@@ -540,6 +540,16 @@ func TestPending(t *testing.T) {
 		if len(l.shelf.keys) != 5 {
 			t.Errorf("%d keys", len(l.shelf.keys))
 		}
+		// What the keyring handed over is overwritten when it has been sent.
+		synctest.Wait()
+		for _, k := range l.shelf.given {
+			if !bytes.Equal(k.Material.Expose(), make([]byte, wire.KeyLen)) {
+				t.Error("a key is left in the server")
+			}
+		}
+		if len(l.shelf.given) != 5 {
+			t.Errorf("%d keys were handed over", len(l.shelf.given))
+		}
 		check(t, a.Close())
 		l.serving.Wait()
 	})

@@ -60,17 +60,18 @@ func (j *journal) add(who wire.Caller, outcome audit.Outcome, reason string) {
 	}
 }
 
-// keep is the journal's goroutine. What waits when the KMS stops is still written.
+// keep is the journal's goroutine. Its context ends after everybody who adds entries; what waits then is still written.
 func (j *journal) keep(ctx context.Context) error {
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWrites, cancel) })()
 	for {
 		select {
 		case e := <-j.queue:
-			j.write(ctx, e)
+			j.write(writing, e)
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrites)
-			defer cancel()
 			for len(j.queue) > 0 {
-				j.write(last, <-j.queue)
+				j.write(writing, <-j.queue)
 			}
 			return nil
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +51,7 @@ type kmsServe struct {
 	Peers    string   `type:"existingfile" help:"PEM file of who certifies the KMSes of other organisations; none may ask without." placeholder:"FILE"`
 	Socket   string   `help:"Unix socket to listen on [kms.sock, in the data folder, unless there is a relay]." placeholder:"PATH"`
 	Relay    string   `help:"Relay to dial, such as wss://meet.example.org: no port of this machine need be open." placeholder:"URL"`
+	Roots    string   `name:"relay-roots" type:"existingfile" help:"PEM file of who certifies the relay [whom this machine trusts]." placeholder:"FILE"`
 	Bearer   string   `name:"relay-token-file" type:"existingfile" help:"File with what the relay knows this KMS by; it opens no key." placeholder:"FILE"`
 	Audit    syslog   `embed:""`
 	By       sealedBy `embed:""`
@@ -146,8 +149,10 @@ func (c kmsServe) serve(ctx context.Context, env environment) (err error) {
 	if err != nil {
 		return err
 	}
+	keeping := run.NewGroup(context.WithoutCancel(ctx)) // ends after the sessions
+	keeping.Go("journal", book.keep)
+	defer func() { err = errors.Join(err, keeping.Stop()) }()
 	group := run.NewGroup(ctx)
-	group.Go("journal", book.keep)
 	group.Go("readiness", readiness(keys, log))
 	group.Go("identity", known.Keeping(from, identity, server.SetIdentities, log))
 	group.Go("reload", run.OnHangup(func() { tokens.reload(log) }))
@@ -173,8 +178,16 @@ func (c kmsServe) open(group *run.Group, server *kms.Server, env environment, lo
 		if err != nil {
 			return fail(err)
 		}
+		web := &http.Client{}
+		if c.Roots != "" {
+			roots, err := loadRoots(c.Roots)
+			if err != nil {
+				return fail(err)
+			}
+			web.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+		}
 		url := strings.TrimRight(c.Relay, "/") + "/kms/" + c.Domain + "/serve"
-		group.Go("relay", door.Relay{URL: url, Bearer: strings.TrimSpace(string(text)), Log: log}.Dialling(serve))
+		group.Go("relay", door.Relay{URL: url, Bearer: strings.TrimSpace(string(text)), Client: web, Log: log}.Dialling(serve))
 		where = append(where, url)
 	}
 	fmt.Fprintf(env.out, "\n  KMS of %s\n\n", c.Domain)

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 
 	client "github.com/sotto-edge/sotto/client/kms"
+	"github.com/sotto-edge/sotto/control/tlscert"
 	"github.com/sotto-edge/sotto/internal/store"
 	"github.com/sotto-edge/sotto/internal/token"
 	"github.com/sotto-edge/sotto/kms/audit"
@@ -251,6 +253,46 @@ func TestKMSBehindRelay(t *testing.T) {
 		t.Error("it listens although it dials out")
 	}
 	l.end()
+}
+
+// TestServeCarriesKMS: clients of the appliance reach a KMS that has dialled in to it, over its one port, and one that runs beside it; the
+// appliance holds a token for neither.
+func TestServeCarriesKMS(t *testing.T) {
+	known := write(t, "relay-token", "so_0123456789abcdef\n")
+	l := newKMSLab(t)
+	dir := t.TempDir()
+	r := start(t, dir, anyPorts+"[kms]\ndomain = \"example.org\"\nrelay_token_file = \""+known+"\"\n")
+	web := strings.Replace(r.URL, "https:", "wss:", 1)
+	through := func(ctx context.Context) (client.Conn, error) {
+		conn, _, err := websocket.Dial(ctx, web+"/kms/example.org", &websocket.DialOptions{HTTPClient: r.client})
+		if err != nil {
+			return nil, err
+		}
+		return link.Socket(conn), nil
+	}
+	if status, _, _ := r.do(t, "GET", r.URL+"/kms/example.org/serve", "", "Authorization", "Bearer "+"so_fedcba9876543210"); status != http.StatusUnauthorized {
+		t.Errorf("a stranger dials in: %d", status)
+	}
+	if _, err := through(t.Context()); err == nil {
+		t.Error("there is a KMS before one runs")
+	}
+	l.cmd.Relay, l.cmd.Bearer, l.cmd.Roots = web, known, tlscert.CertFile(tlsDir(dir))
+	l.start()
+	alice := l.client("u_alice", through)
+	l.up(alice)
+	if _, err := alice.CreateKeys(t.Context(), 1, wire.URI{}); err != nil {
+		t.Error(err)
+	}
+	l.end()
+
+	l.cmd.Relay, l.cmd.Data = "", filepath.Join(dir, "kms")
+	l.start()
+	beside := l.client("u_alice", through) // it has a certificate of its own
+	l.up(beside)
+	l.end()
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestKMSServeRefuses(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/sotto-edge/sotto/internal/obs"
 	"github.com/sotto-edge/sotto/internal/store"
 	"github.com/sotto-edge/sotto/internal/token"
+	"github.com/sotto-edge/sotto/kms/relay"
 	"github.com/sotto-edge/sotto/sfu"
 	"github.com/sotto-edge/sotto/sfu/record"
 	"github.com/sotto-edge/sotto/sfu/transport"
@@ -36,6 +37,7 @@ const comeBack = time.Second
 type meetings struct {
 	node       *sfu.Node
 	relay      *relayServers
+	keys       *relay.Relay     // nil: no key service's clients are carried
 	recorder   *record.Recorder // nil: meetings are not recorded
 	service    *signaling.Service
 	tidier     *tidier // between the two; nil until there is a service
@@ -127,6 +129,12 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, page *tlsc
 	for _, pattern := range whip.Patterns() {
 		mux.Handle(pattern, streams)
 	}
+	if m.keys, err = newKMSRelay(cfg.KMS, dir, log); err != nil {
+		return nil, err
+	}
+	if m.keys != nil {
+		mux.Handle(relay.Pattern, m.keys)
+	}
 	mux.Handle("/", web.Handler())
 	m.handler = mux
 
@@ -195,6 +203,9 @@ func (m *meetings) sayGoodbye() {
 // close ends sessions and media, and returns when nothing of them runs.
 func (m *meetings) close() error {
 	var errs []error
+	if m.keys != nil {
+		m.keys.Close()
+	}
 	if m.service != nil {
 		errs = append(errs, m.service.Close())
 	}

@@ -30,6 +30,7 @@ type Static struct {
 	Store     Store     `toml:"store" doc:"The database of what must not be lost."`
 	TURN      TURN      `toml:"turn" doc:"A relay for clients that nothing else reaches (RFC 8656)."`
 	Recording Recording `toml:"recording" doc:"Meetings written to disk when a host asks for it. Everybody in the meeting sees that it happens."`
+	KMS       KMS       `toml:"kms" doc:"The way of clients to a key service, which runs by itself (sotto kms serve). The appliance carries what they say to each other and cannot read it."`
 }
 
 // TURN is the relay for clients that nothing else reaches. It is off until somebody turns it on: it opens ports of its own, and
@@ -121,6 +122,13 @@ type Recording struct {
 	Enabled   bool   `toml:"enabled" doc:"Whether hosts may record meetings. Off, no meeting is ever written to disk."`
 	Directory string `toml:"directory" doc:"Folder with a folder for each recording. Empty: recordings in data_dir. Nothing is ever deleted from it."`
 	MaxBytes  int    `toml:"max_bytes" doc:"Most that all recordings take together; at it recordings end and none begins. 0: no limit but the disk, of which 512 MiB always stay free."`
+}
+
+// KMS names the key service whose clients are carried.
+type KMS struct {
+	Domain         string `toml:"domain" doc:"Mail domain of the key service, in lower case. Empty: none."`
+	Socket         string `toml:"socket" doc:"Unix socket of a key service on this machine. Empty: kms/kms.sock in data_dir."`
+	RelayTokenFile string `toml:"relay_token_file" doc:"File with the token, 16 characters at least, by which a key service elsewhere is known when it dials in; it opens no key. Empty: none may dial in."`
 }
 
 // TLS names a certificate of one's own.

@@ -58,6 +58,11 @@ func (c Config) validate() []Problem {
 	if n := c.Recording.MaxBytes; n < 0 {
 		wrong("recording.max_bytes", "%d: want 0 or more", n)
 	}
+	if d := c.KMS.Domain; d == "" && c.KMS.RelayTokenFile != "" {
+		wrong("kms.relay_token_file", "set without domain: say whose key service may dial in")
+	} else if d != strings.ToLower(d) || strings.ContainsAny(d, "/: @") {
+		wrong("kms.domain", "%q: want a domain name in lower case", d)
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		given, missing := "tls.cert_file", "key_file"
 		if c.TLS.CertFile == "" {
