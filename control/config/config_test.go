@@ -162,6 +162,14 @@ func TestRefusedFiles(t *testing.T) {
 			[]string{"f.toml:2: turn.realms.nam: unknown key"},
 		},
 		{
+			"a relay for nobody", "[kms]\nrelay_token_file = \"f\"\n",
+			[]string{`f.toml:2: kms.relay_token_file: set without domain`},
+		},
+		{
+			"a key service that is no domain", "[kms]\ndomain = \"Example.org\"\n",
+			[]string{`f.toml:2: kms.domain: "Example.org": want a domain name in lower case`},
+		},
+		{
 			"half a certificate", "[tls]\nkey_file = \"k.pem\"\n",
 			[]string{`f.toml:2: tls.key_file: set without cert_file`},
 		},
