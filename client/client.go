@@ -60,6 +60,8 @@ type Config struct {
 	// Logger hears of the client's life; nil: nobody does.
 	Logger *slog.Logger
 
+	// TCP sends and receives media over TCP alone (RFC 6544), for networks that let no UDP through.
+	TCP bool
 	// Conn carries ICE, DTLS and media instead of sockets of the client's own, for tests that lose packets and load generators that
 	// count them. It must be bound to one address. The client closes it.
 	Conn net.PacketConn

@@ -184,11 +184,12 @@ type ICEParams struct {
 	Candidates []Candidate
 }
 
-// Candidate is a UDP host candidate of component 1 (RFC 8839 §5.1).
+// Candidate is a host candidate of component 1 (RFC 8839 §5.1).
 type Candidate struct {
 	Addr       netip.AddrPort
 	Priority   uint32
 	Foundation string
+	TCP        bool // passive (RFC 6544 §4.5); else it is of UDP
 }
 
 // Fingerprint is the hash of a DTLS certificate (RFC 8122 §5).

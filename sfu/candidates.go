@@ -10,7 +10,7 @@ import (
 )
 
 // candidates lists what clients are offered: public addresses first, then the machine's own, IPv6 before IPv4 (RFC 8421 §4),
-// loopback only if there is nothing else; above all of them the standbys (decision 3: a client keeps a pair of higher priority
+// loopback only if there is nothing else; behind them the same by TCP; above all of them the standbys (decision 3: a client keeps a pair of higher priority
 // alive without using it).
 func candidates(cfg *Config, local netip.AddrPort) ([]transport.Candidate, error) {
 	var own []netip.AddrPort
@@ -50,6 +50,16 @@ func candidates(cfg *Config, local netip.AddrPort) ([]transport.Candidate, error
 	}
 	for i, a := range cfg.Standby {
 		add(a, base+1+i, true)
+	}
+	for i, a := range own {
+		if cfg.StreamPort == 0 {
+			break
+		}
+		// RFC 6544 §4.2: the type preference below that of UDP, and in the local one the direction: 4 stands for passive.
+		out = append(out, transport.Candidate{
+			Addr: netip.AddrPortFrom(a.Addr(), cfg.StreamPort), TCP: true, Foundation: fmt.Sprint(len(out) + 1),
+			Priority: uint32(90)<<24 | uint32(4<<13|(8191-i))<<8 | 255,
+		})
 	}
 	if len(own) == 0 {
 		return nil, errors.New("sfu: the machine has no address to offer: set a public address")

@@ -89,6 +89,11 @@ type Config struct {
 	// NoData refuses data channels to everybody; Data bounds them.
 	NoData bool
 	Data   data.Config
+	// Beside lets datagrams come and go by other ways than the socket: Carry and Deliver. Relay has what is TURN on the media port wait
+	// for the reader of RelayPort.
+	Beside, Relay bool
+	// StreamPort is a TCP port at which clients reach the Carrier of udp.Stream, at the addresses that are offered for UDP; 0: none.
+	StreamPort uint16
 	// Steering brings datagrams to their shard; nil stands for the program on the sockets.
 	Steering Steering
 	// MaxSessions bounds the endpoints of the node (0: 4096), MaxEndpoints those of one conference (0: 500).
@@ -146,10 +151,13 @@ type Node struct {
 	fingerprint Fingerprint // of the certificate of every shard
 	epoch       time.Time   // zero of the packet clock, which all shards share
 
-	places  directory
-	data    *data.Hub
-	mail    mailbox[Event]
-	notices mailbox[notice]
+	places   directory
+	carried  *outbound // nil without Beside
+	relayed  *outbound // nil without Relay
+	carriers [udp.Ways]atomic.Pointer[Carrier]
+	data     *data.Hub
+	mail     mailbox[Event]
+	notices  mailbox[notice]
 
 	mu          sync.Mutex // taken under a conference's lock, never the other way round
 	conferences map[string]*conference
@@ -169,7 +177,7 @@ type Node struct {
 	scores    scores
 	closeOnce sync.Once
 	threads   sync.WaitGroup // of the shards
-	helpers   sync.WaitGroup // deliver and listen
+	helpers   sync.WaitGroup // deliver, listen and carry
 }
 
 // NewNode opens the media port and starts forwarding. The caller closes the Node.
@@ -207,12 +215,13 @@ func (n *Node) start() error {
 			}
 		}
 	}
+	n.openBeside()
 	cands, err := candidates(&n.cfg, n.LocalAddr())
 	if err != nil {
 		return err
 	}
 	for _, c := range cands {
-		n.candidates = append(n.candidates, Candidate{Addr: c.Addr, Priority: c.Priority, Foundation: c.Foundation})
+		n.candidates = append(n.candidates, Candidate{Addr: c.Addr, Priority: c.Priority, Foundation: c.Foundation, TCP: c.TCP})
 	}
 	cert, err := handshake.NewCertificate()
 	if err != nil {
@@ -244,6 +253,10 @@ func (n *Node) start() error {
 	n.helpers.Add(2)
 	go n.deliver()
 	go n.listen()
+	if n.carried != nil {
+		n.helpers.Add(1)
+		go n.carry()
+	}
 	for _, s := range n.shards {
 		n.threads.Add(1)
 		s.born = n.now()
@@ -320,6 +333,8 @@ func (n *Node) Close() error {
 			s.stop()
 		}
 		n.threads.Wait()
+		n.carried.close()
+		n.relayed.close()
 		n.notices.close()
 		n.mail.close()
 		n.helpers.Wait()

@@ -27,6 +27,7 @@ type shard struct {
 	dtls  *handshake.Pool
 	// Links to and from the other shards, by their index; nil at its own.
 	out, in []*forward.Link
+	inlet   *inlet // of what comes by other ways than the socket; nil: nothing does
 
 	asleep atomic.Int64 // since when it waits, 0: it does not
 	waited atomic.Int64 // how long it has waited, all in all
@@ -66,7 +67,14 @@ func (s *shard) open(cands []transport.Candidate, cert tls.Certificate) error {
 	if len(s.node.shards) > 1 {
 		tc.Neighbours = &neighbours{shard: s, known: make(map[netip.AddrPort]*shard)}
 	}
-	s.mux, err = transport.NewMux(tc, s.sock, s.router, s.dtls)
+	var out transport.Output = s.sock
+	if s.node.carried != nil {
+		out = &gate{Socket: s.sock, beside: s.node.carried.from[s.index]}
+	}
+	if s.node.relayed != nil {
+		tc.Relay = s.node.relayed.from[s.index]
+	}
+	s.mux, err = transport.NewMux(tc, out, s.router, s.dtls)
 	return err
 }
 
@@ -102,6 +110,7 @@ func (s *shard) run() {
 			s.mux.Receive(batch[:n], now)
 		}
 		n += s.aside(batch, now)
+		n += s.inlet.receive(s.mux, batchSize, now)
 		for _, l := range s.in {
 			if l != nil {
 				if k := l.Receive(s.router, s.mux, batchSize, now); k > 0 {
@@ -172,7 +181,7 @@ func (s *shard) seek() {
 	}
 }
 
-// publish hands over what there is for other shards, and wakes those that sleep.
+// publish hands over what there is for others, and wakes those that sleep.
 func (s *shard) publish() {
 	for i, l := range s.out {
 		if l == nil || !l.Publish() {
@@ -182,6 +191,8 @@ func (s *shard) publish() {
 			to.sock.Wake()
 		}
 	}
+	s.node.carried.publish(s.index)
+	s.node.relayed.publish(s.index)
 }
 
 // wait sleeps until there is something to do, and returns since when. Who publishes looks at asleep afterwards, and here the links
@@ -189,7 +200,7 @@ func (s *shard) publish() {
 func (s *shard) wait() int64 {
 	now := s.node.now()
 	s.asleep.Store(now)
-	idle := true
+	idle := s.inlet.empty()
 	for _, l := range s.in {
 		idle = idle && (l == nil || l.Empty())
 	}

@@ -32,6 +32,7 @@ type ShardStats struct {
 	PacketsOut          uint64 // of media
 	PacketsMirrored     uint64 // that came from publishers on other shards
 	LinkDrops           uint64 // of what it had for other shards, for want of room
+	BesideDrops         uint64 // of what came and went by other ways than the socket, for want of room
 	BusyNanoseconds     uint64 // time that its thread was not waiting …
 	LifetimeNanoseconds uint64 // … of so much
 }
@@ -41,7 +42,7 @@ func (n *Node) Stats(ctx context.Context) (Stats, error) {
 	st := Stats{Data: n.data.Stats()}
 	for _, s := range n.shards {
 		sock := s.sock.Stats()
-		x := ShardStats{DatagramsIn: sock.ReceivedDatagrams, DatagramsOut: sock.SentDatagrams}
+		x := ShardStats{DatagramsIn: sock.ReceivedDatagrams, DatagramsOut: sock.SentDatagrams, BesideDrops: s.besideDrops()}
 		err := s.do(ctx, func(now int64) error {
 			add(&st.Forward, s.router.Counters)
 			add(&st.Transport, s.mux.Counters())

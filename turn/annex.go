@@ -76,13 +76,9 @@ func (x *annex) WriteTo(b []byte, addr net.Addr) (int, error) {
 	out, r := x.server.answer(b, k)
 	switch {
 	case out == nil:
-	case r != nil: // from the one goroutine that reads
-		if st, ok := r.port.(*stream); ok {
-			st.later(out)
-		} else {
-			r.port.deliver(out, r.path)
-		}
-	default: // from the goroutine of the allocation
+	case r != nil:
+		r.port.deliver(out, r.path)
+	default:
 		if a := x.server.table.inner(k); a != nil {
 			at := a.at()
 			at.port.deliver(out, at.path)

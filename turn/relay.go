@@ -207,7 +207,13 @@ func (r *relayed) release() {
 type peers struct {
 	net.PacketConn
 	*relayed
-	known atomic.Pointer[netip.AddrPort] // the last peer that policy let through
+	known atomic.Pointer[reached] // the last peer that policy let through
+}
+
+// reached is a peer that policy lets through.
+type reached struct {
+	netip.AddrPort
+	media bool // of this process
 }
 
 // WriteTo relays to a peer.
@@ -216,7 +222,11 @@ func (p *peers) WriteTo(b []byte, addr net.Addr) (int, error) {
 	if a == nil {
 		return len(b), nil
 	}
-	if !a.allows(to.Addr()) || !p.policy(to) {
+	var peer *reached
+	if a.allows(to.Addr()) {
+		peer = p.policy(to)
+	}
+	if peer == nil {
 		a.refused.Add(1)
 		p.server.counters.refused.Add(1)
 		return len(b), nil
@@ -226,6 +236,12 @@ func (p *peers) WriteTo(b []byte, addr net.Addr) (int, error) {
 	}
 	a.up.add(len(b))
 	p.server.relayed.up.add(len(b))
+	if peer.media {
+		if !p.server.cfg.Media.Deliver(p.told, to, b) {
+			p.server.counters.sendErrors.Add(1)
+		}
+		return len(b), nil
+	}
 	whole := p.whole.Swap(false) && !p.dontFragment
 	if whole {
 		dontFragment(p.under, p.local.Addr(), true)
@@ -239,16 +255,16 @@ func (p *peers) WriteTo(b []byte, addr net.Addr) (int, error) {
 	return len(b), nil
 }
 
-func (p *peers) policy(to netip.AddrPort) bool {
-	if last := p.known.Load(); last != nil && *last == to {
-		return true
+func (p *peers) policy(to netip.AddrPort) *reached {
+	if last := p.known.Load(); last != nil && last.AddrPort == to {
+		return last
 	}
 	if !p.user.realm.Peers.Peer(to) {
-		return false
+		return nil
 	}
-	last := to // so that nothing is allocated for the others
-	p.known.Store(&last)
-	return true
+	peer := &reached{AddrPort: to, media: p.server.cfg.Media != nil && p.user.realm.Peers.Media(to)}
+	p.known.Store(peer)
+	return peer
 }
 
 // patience is how many errors in a row a relayed socket survives.

@@ -27,6 +27,7 @@ type Server struct {
 	realms    []*realm // the first is that of who names none
 	inner     *inner
 	annex     *annex
+	frame     []byte // FromMedia's
 	strangers *policy.Strangers
 	known     *policy.Strangers // sources that hold allocations
 	pion      *pion.Server
@@ -232,17 +233,6 @@ func (s *Server) admit(st *stream) bool {
 		return false
 	}
 	s.conns[st] = struct{}{}
-	return true
-}
-
-// start says whether a goroutine may start that the server waits for.
-func (s *Server) start() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over() {
-		return false
-	}
-	s.running.Add(1)
 	return true
 }
 

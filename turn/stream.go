@@ -13,6 +13,7 @@ import (
 
 	"github.com/pion/dtls/v3"
 
+	"github.com/sotto-edge/sotto/internal/spool"
 	"github.com/sotto-edge/sotto/internal/stun"
 	"github.com/sotto-edge/sotto/internal/udp"
 )
@@ -70,7 +71,10 @@ func (l *streams) greet(st *stream) {
 	defer cancel()
 	var err error
 	switch c := st.Conn.(type) {
-	case *tls.Conn:
+	case interface { // *tls.Conn, or what wraps one
+		HandshakeContext(context.Context) error
+		ConnectionState() tls.ConnectionState
+	}:
 		err = c.HandshakeContext(ctx)
 	case *dtls.Conn:
 		err = c.HandshakeContext(ctx)
@@ -112,10 +116,13 @@ type stream struct {
 	buf  []byte // what came and has not been read
 	idle time.Time
 
-	raw     atomic.Bool
-	gone    atomic.Bool
-	waiting atomic.Int32
-	closed  sync.Once
+	raw    atomic.Bool
+	gone   atomic.Bool
+	closed sync.Once
+
+	mu    sync.Mutex
+	later *spool.Spool // what is not to wait for the client
+	over  bool
 }
 
 func newStream(l *streams, c net.Conn) *stream {
@@ -251,28 +258,42 @@ func (st *stream) send(b []byte) (int, error) {
 	return n, err
 }
 
-// mostWaiting is how many answers may wait for a client that does not read.
-const mostWaiting = 16
-
-// later is deliver for who has others to serve: a client that does not read holds up nobody but itself.
-func (st *stream) later(b []byte) {
-	if st.waiting.Add(1) > mostWaiting || !st.server.start() {
-		st.waiting.Add(-1)
+// deliver implements port: what comes from the annex and from the media port, which others wait for, too. A client that is too slow
+// loses frames.
+func (st *stream) deliver(b []byte, _ udp.Path) {
+	switch {
+	case st.raw.Load():
+	case st.packet: // over DTLS frames are datagrams, which nothing holds up
+		_, _ = st.send(b) // counted
+	case !st.spool().Put(b):
 		st.server.counters.sendErrors.Add(1)
-		return
 	}
-	go func() {
-		defer st.server.running.Done()
-		defer st.waiting.Add(-1)
-		st.deliver(b, udp.Path{})
-	}()
 }
 
-// deliver implements port: what comes from the annex. Nothing more is on the way to a client that has gone.
-func (st *stream) deliver(b []byte, _ udp.Path) {
-	if !st.raw.Load() {
-		_, _ = st.send(b) // counted
+// spool returns what writes to the client beside the library. After the end it takes nothing.
+func (st *stream) spool() *spool.Spool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.later == nil {
+		st.later = spool.New(st.Conn, spool.Config{Patience: writeLimit})
+		if st.over {
+			_ = st.later.Close()
+		}
 	}
+	return st.later
+}
+
+// hangUp closes the connection and ends what writes to it.
+func (st *stream) hangUp() error {
+	st.mu.Lock()
+	st.over = true
+	later := st.later
+	st.mu.Unlock()
+	err := st.Conn.Close()
+	if later != nil {
+		_ = later.Close() // once more
+	}
+	return err
 }
 
 // Close implements net.Conn. With the connection ends what the library does not know to be of it, unless it may move.
@@ -291,5 +312,5 @@ func (st *stream) Close() error {
 			}
 		}
 	})
-	return st.Conn.Close()
+	return st.hangUp()
 }

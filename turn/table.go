@@ -51,6 +51,7 @@ type allocation struct {
 	gone      bool
 	permitted map[netip.Addr]time.Time // until when
 	channels  map[uint16]*channel
+	inside    uint16 // the last channel of which the peer was the media port
 
 	up, down       traffic
 	dropped        atomic.Uint64

@@ -79,6 +79,12 @@ type Socket interface {
 	Close() error
 }
 
+// Media is the media port of this very process, which relayed datagrams reach without a socket. Deliver copies b and does not block;
+// false: the datagram is lost. What comes back is for FromMedia.
+type Media interface {
+	Deliver(from, to netip.AddrPort, b []byte) bool
+}
+
 // Transport is how a client speaks to the server.
 type Transport string
 
@@ -132,6 +138,7 @@ type Config struct {
 
 	Offloader Offloader // NoOffloader
 	Guard     Guard     // none
+	Media     Media     // nil: peers that are the media port are reached by the socket, as others
 	Limits    Limits
 	Log       *slog.Logger // none
 }

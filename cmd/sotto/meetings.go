@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/sotto-edge/sotto/control/admin"
@@ -16,10 +17,13 @@ import (
 	"github.com/sotto-edge/sotto/control/tlscert"
 	"github.com/sotto-edge/sotto/internal/id"
 	"github.com/sotto-edge/sotto/internal/obs"
+	"github.com/sotto-edge/sotto/internal/porter"
 	"github.com/sotto-edge/sotto/internal/store"
 	"github.com/sotto-edge/sotto/internal/token"
+	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/kms/relay"
 	"github.com/sotto-edge/sotto/sfu"
+	"github.com/sotto-edge/sotto/sfu/icetcp"
 	"github.com/sotto-edge/sotto/sfu/record"
 	"github.com/sotto-edge/sotto/sfu/transport"
 	"github.com/sotto-edge/sotto/signaling"
@@ -37,7 +41,9 @@ const comeBack = time.Second
 type meetings struct {
 	node       *sfu.Node
 	relay      *relayServers
-	keys       *relay.Relay     // nil: no key service's clients are carried
+	keys       *relay.Relay   // nil: no key service's clients are carried
+	streams    *icetcp.Server // nil: no media over TCP
+	streaming  sync.WaitGroup
 	recorder   *record.Recorder // nil: meetings are not recorded
 	service    *signaling.Service
 	tidier     *tidier // between the two; nil until there is a service
@@ -50,7 +56,7 @@ type meetings struct {
 }
 
 // openMeetings opens the media port. Nothing is served before the handler is.
-func openMeetings(ctx context.Context, cfg config.Config, dir string, page *tlscert.Source, log *slog.Logger, metrics *obs.Metrics) (_ *meetings, err error) {
+func openMeetings(ctx context.Context, cfg config.Config, dir string, page *tlscert.Source, port *porter.Porter, log *slog.Logger, metrics *obs.Metrics) (_ *meetings, err error) {
 	m := &meetings{}
 	defer func() {
 		if err != nil {
@@ -102,6 +108,10 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, page *tlsc
 	if err != nil {
 		return nil, err
 	}
+	streamPort := uint16(0)
+	if cfg.Media.TCP {
+		streamPort = pagePort(cfg, port)
+	}
 	if m.node, err = sfu.NewNode(sfu.Config{
 		Listen:        netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(cfg.Media.Port)),
 		Public:        public,
@@ -113,12 +123,18 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, page *tlsc
 		Loudest:       cfg.Media.Loudest,
 		Videos:        cfg.Media.Videos,
 		NoData:        !cfg.Media.Data,
+		Beside:        cfg.TURN.Enabled || cfg.Media.TCP,
+		StreamPort:    streamPort,
+		Relay:         cfg.TURN.Enabled && cfg.TURN.SharedPorts,
 		Shards:        cfg.Media.Shards,
 		ReceiveBuffer: cfg.Media.ReceiveBuffer, SendBuffer: cfg.Media.SendBuffer,
 	}, log); err != nil {
 		return nil, fmt.Errorf("media.port: %w (`sotto doctor` says more)", err)
 	}
 	media.Node = m.node
+	if cfg.Media.TCP {
+		m.openStreams(port, log, metrics)
+	}
 
 	mux := http.NewServeMux()
 	door := ws.New(m.service, ws.Config{Origins: origins(cfg.Server.URL)}, log)
@@ -139,7 +155,7 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, page *tlsc
 	m.handler = mux
 
 	if cfg.TURN.Enabled {
-		if err := m.relay.open(cfg, page, m.node, metrics); err != nil {
+		if err := m.relay.open(cfg, page, port, m.node, metrics); err != nil {
 			return nil, err
 		}
 	}
@@ -152,6 +168,18 @@ func openMeetings(ctx context.Context, cfg config.Config, dir string, page *tlsc
 	})
 	showScores(metrics, m.node)
 	return m, nil
+}
+
+// openStreams takes media over TCP in.
+func (m *meetings) openStreams(port *porter.Porter, log *slog.Logger, metrics *obs.Metrics) {
+	m.streams = icetcp.New(icetcp.Config{Receiver: m.node})
+	m.node.Carry(udp.Stream, m.streams)
+	m.streaming.Go(func() {
+		if err := m.streams.Serve(port.ICE); err != nil {
+			log.Error("no more media over TCP", "err", err)
+		}
+	})
+	obs.Expose(metrics, "sotto_ice_tcp", "media over TCP", func() (icetcp.Stats, error) { return m.streams.Stats(), nil })
 }
 
 // showScores shows how well media arrives: docs/quality.md.
@@ -211,6 +239,10 @@ func (m *meetings) close() error {
 	}
 	if m.relay != nil {
 		errs = append(errs, m.relay.close())
+	}
+	if m.streams != nil {
+		errs = append(errs, m.streams.Close())
+		m.streaming.Wait()
 	}
 	if m.node != nil {
 		errs = append(errs, m.node.Close())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"github.com/sotto-edge/sotto/control/config"
 	"github.com/sotto-edge/sotto/control/tlscert"
 	"github.com/sotto-edge/sotto/internal/obs"
+	"github.com/sotto-edge/sotto/internal/porter"
 	"github.com/sotto-edge/sotto/internal/run"
 	"github.com/sotto-edge/sotto/internal/token"
 )
@@ -90,6 +92,7 @@ type appliance struct {
 	page       *tlscert.Source
 	meetings   *meetings
 	ownerToken string
+	porter     *porter.Porter // of the port of the page
 	public     *server
 	admin      *server
 	stopping   atomic.Bool
@@ -116,14 +119,15 @@ func (a *appliance) open(ctx context.Context) error {
 		return err
 	}
 	metrics := obs.NewMetrics(version)
-	if a.meetings, err = openMeetings(ctx, a.cfg, a.dir, a.page, a.log, metrics); err != nil {
+	if a.porter, err = openPort(a.cfg, a.page); err != nil {
+		return err
+	}
+	obs.Expose(metrics, "sotto_port", "connections to the port of the page", func() (porter.Stats, error) { return a.porter.Stats(), nil })
+	if a.meetings, err = openMeetings(ctx, a.cfg, a.dir, a.page, a.porter, a.log, metrics); err != nil {
 		return err
 	}
 	a.ownerToken = a.meetings.ownerToken
-
-	if a.public, err = listen("server.listen", a.cfg.Server.Listen, a.page, a.meetings.handler, a.log); err != nil {
-		return err
-	}
+	a.public = behind(a.porter, a.page, a.meetings.handler, a.log)
 	a.admin, err = listen("server.admin_listen", a.cfg.Server.AdminListen, adminCert, admin.New(admin.Config{
 		Authorized:  adminToken.Matches,
 		Ready:       a.ready,
@@ -176,6 +180,9 @@ func (a *appliance) stop() error {
 	}
 	if a.public != nil {
 		errs = append(errs, a.public.close(ctx))
+	}
+	if a.porter != nil {
+		errs = append(errs, a.porter.Close())
 	}
 	if a.meetings != nil {
 		errs = append(errs, a.meetings.close())
@@ -253,7 +260,7 @@ func (a *appliance) elsewhere() []string {
 	}
 	var out []string
 	for _, c := range a.meetings.node.Candidates() {
-		if addr := c.Addr.Addr(); !addr.IsLoopback() && len(out) < 3 {
+		if addr := c.Addr.Addr(); !addr.IsLoopback() && !c.TCP && len(out) < 3 {
 			out = append(out, "https://"+netip.AddrPortFrom(addr, listening.Port()).String())
 		}
 	}
@@ -282,10 +289,48 @@ func (a *appliance) greet() {
 	a.log.Info("serving", "version", version, "url", in.URL, "admin", in.Admin, "media", in.Media)
 }
 
-// server is one TLS listener with its HTTP server.
+// server is one listener with its HTTP server.
 type server struct {
 	listener net.Listener
+	secure   bool // what it accepts speaks TLS already
 	http     *http.Server
+}
+
+// openPort opens the port of the page, which carries other things beside it.
+func openPort(cfg config.Config, page *tlscert.Source) (*porter.Porter, error) {
+	l, err := net.Listen("tcp", cfg.Server.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("server.listen: %w (`sotto doctor` says more)", err)
+	}
+	return porter.New(l, porter.Config{TLS: webTLS(page), TURN: cfg.TURN.Enabled && cfg.TURN.SharedPorts, ICE: cfg.Media.TCP}), nil
+}
+
+// webTLS is what the page is served with.
+func webTLS(page *tlscert.Source) *tls.Config {
+	c := page.TLSConfig()
+	c.NextProtos = []string{"h2", "http/1.1"}
+	return c
+}
+
+// behind serves what a port has for HTTP.
+func behind(p *porter.Porter, page *tlscert.Source, h http.Handler, log *slog.Logger) *server {
+	s := newServer(page, knowTLS(h), log)
+	s.listener, s.secure, s.http.TLSConfig = p.Web, true, webTLS(page)
+	s.http.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	return s
+}
+
+type connKey struct{}
+
+// knowTLS tells handlers of TLS when it is not the HTTP server's own.
+func knowTLS(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connKey{}).(interface{ ConnectionState() tls.ConnectionState }); ok && r.TLS == nil {
+			state := c.ConnectionState()
+			r.TLS = &state
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // listen opens a listener; key is the one of the configuration to blame.
@@ -294,7 +339,13 @@ func listen(key, addr string, cert *tlscert.Source, h http.Handler, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w (`sotto doctor` says more)", key, err)
 	}
-	return &server{listener: l, http: &http.Server{
+	s := newServer(cert, h, log)
+	s.listener = l
+	return s, nil
+}
+
+func newServer(cert *tlscert.Source, h http.Handler, log *slog.Logger) *server {
+	return &server{http: &http.Server{
 		Handler:           h,
 		TLSConfig:         cert.TLSConfig(),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -302,11 +353,15 @@ func listen(key, addr string, cert *tlscert.Source, h http.Handler, log *slog.Lo
 		MaxHeaderBytes:    16 << 10,
 		// Mostly handshakes that scanners and distrustful browsers break off.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}}, nil
+	}}
 }
 
-func (s *server) serve(context.Context) error {
-	err := s.http.ServeTLS(s.listener, "", "")
+func (s *server) serve(context.Context) (err error) {
+	if s.secure {
+		err = s.http.Serve(s.listener)
+	} else {
+		err = s.http.ServeTLS(s.listener, "", "")
+	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

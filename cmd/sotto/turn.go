@@ -19,7 +19,9 @@ import (
 	"github.com/sotto-edge/sotto/control/config"
 	"github.com/sotto-edge/sotto/control/tlscert"
 	"github.com/sotto-edge/sotto/internal/obs"
+	"github.com/sotto-edge/sotto/internal/porter"
 	"github.com/sotto-edge/sotto/internal/token"
+	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/sfu"
 	"github.com/sotto-edge/sotto/signaling"
 	"github.com/sotto-edge/sotto/signaling/wire"
@@ -84,7 +86,7 @@ func credentials(cfg *auth.Config, users, secrets []string) {
 }
 
 // open starts the server.
-func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.Node, metrics *obs.Metrics) (err error) {
+func (r *relayServers) open(cfg config.Config, page *tlscert.Source, port *porter.Porter, node *sfu.Node, metrics *obs.Metrics) (err error) {
 	own, err := machineAddresses()
 	if err != nil {
 		return err
@@ -99,7 +101,9 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	}
 	var media []netip.AddrPort
 	for _, c := range node.Candidates() {
-		media = append(media, c.Addr)
+		if !c.TCP {
+			media = append(media, c.Addr)
+		}
 	}
 	tc.Peers.Know(own, media)
 	tc.Realms = r.realms
@@ -142,10 +146,17 @@ func (r *relayServers) open(cfg config.Config, page *tlscert.Source, node *sfu.N
 	if last := tc.Listeners[len(tc.Listeners)-1]; last.Transport != turn.TCP {
 		secure = last.Addr().(*net.UDPAddr).AddrPort().Port()
 	}
+	r.urls = uris(cfg, tc, ports{plain: plain, secure: secure, page: pagePort(cfg, port)})
+	if r.cfg.SharedPorts {
+		tc.Sockets = append(tc.Sockets, node.RelayPort())
+		tc.Listeners = append(tc.Listeners,
+			turn.Listener{Listener: port.TURN, Transport: turn.TCP}, turn.Listener{Listener: port.TURNTLS, Transport: turn.TLS})
+	}
+	tc.Media = mediaPort{node}
 	if r.server, err = turn.New(tc); err != nil {
 		return err
 	}
-	r.urls = uris(cfg, tc, plain, secure)
+	node.Carry(udp.Inside, relayed{r.server, node.LocalAddr().Port()})
 	obs.Expose(metrics, "sotto_turn", "TURN relay", func() (turn.Stats, error) { return r.server.Stats(), nil })
 	r.engine.expose(metrics)
 	r.log.Info("relaying", "urls", r.urls, "engine", r.server.Engine(), "on", r.engine.on, "from4", tc.Relay4, "from6", tc.Relay6)
@@ -165,6 +176,24 @@ func (r *relayServers) openGuard() (turn.Guard, error) {
 		return nil, nil
 	}
 	return r.engine.guard, nil
+}
+
+// mediaPort is the media port as the relay reaches it, relayed the relay as the media port does: within the process.
+type mediaPort struct{ node *sfu.Node }
+
+// Deliver implements turn.Media.
+func (m mediaPort) Deliver(from, to netip.AddrPort, b []byte) bool {
+	return m.node.Deliver(udp.Path{Remote: from, Local: to.Addr(), Way: udp.Inside}, b)
+}
+
+type relayed struct {
+	server *turn.Server
+	port   uint16
+}
+
+// Send implements sfu.Carrier.
+func (r relayed) Send(p udp.Path, b []byte) {
+	r.server.FromMedia(p.Remote, netip.AddrPortFrom(p.Local, r.port), b)
 }
 
 // listen opens the ports. UDP and DTLS have a socket for each address, so that answers leave from where they were asked.
@@ -322,7 +351,7 @@ func networks(all []string) (out []netip.Prefix) {
 
 // uris is how clients reach the relay. Browsers do not take a certificate that nobody they know has signed, so TLS is told of only
 // with one of the operator's.
-func uris(cfg config.Config, tc turn.Config, plain, secure uint16) []string {
+func uris(cfg config.Config, tc turn.Config, p ports) []string {
 	host := ""
 	if u, err := url.Parse(cfg.Server.URL); err == nil {
 		host = u.Hostname()
@@ -337,11 +366,31 @@ func uris(cfg config.Config, tc turn.Config, plain, secure uint16) []string {
 		}
 	}
 	at := func(port uint16) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }
-	out := []string{"turn:" + at(plain) + "?transport=udp", "turn:" + at(plain) + "?transport=tcp"}
-	if secure != 0 && cfg.TLS.CertFile != "" {
-		out = append(out, "turns:"+at(secure)+"?transport=tcp")
+	out := []string{"turn:" + at(p.plain) + "?transport=udp", "turn:" + at(p.plain) + "?transport=tcp"}
+	if cfg.TLS.CertFile == "" {
+		return out
+	}
+	if p.secure != 0 {
+		out = append(out, "turns:"+at(p.secure)+"?transport=tcp")
+	}
+	if cfg.TURN.SharedPorts { // whoever has the page gets through here
+		out = append(out, "turns:"+at(p.page)+"?transport=tcp")
 	}
 	return out
+}
+
+// ports are those by which clients reach the relay: without and with TLS (0: none), and that of the page.
+type ports struct{ plain, secure, page uint16 }
+
+// pagePort is the port of the page as clients reach it: with somebody else's in front it is not the one that is listened on.
+func pagePort(cfg config.Config, p *porter.Porter) uint16 {
+	if u, err := url.Parse(cfg.Server.URL); err == nil && u.Host != "" {
+		if port, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+			return uint16(port)
+		}
+		return 443
+	}
+	return p.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
 // For implements signaling.ICEServers.

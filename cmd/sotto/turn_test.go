@@ -19,7 +19,7 @@ import (
 	"github.com/sotto-edge/sotto/control/admin"
 )
 
-// TestRelay [A4]: an appliance that relays; participants get credentials when they join, the operator makes some, and with them a
+// TestRelay [A4, N4]: an appliance that relays; participants get credentials when they join, the operator makes some, and with them a
 // client reaches the media port and nothing else of the machine.
 func TestRelay(t *testing.T) {
 	r := start(t, t.TempDir(), anyPorts+"public_addresses = [\"127.0.0.1\"]\n[turn]\nenabled = true\nlisten = \"127.0.0.1:0\"\ntls_listen = \"127.0.0.1:0\"\nrelay_addresses = [\"127.0.0.1\"]\n"+
@@ -90,6 +90,32 @@ func TestRelay(t *testing.T) {
 	if err := seen.GetFrom(answer); err != nil || seen.String() != relay.LocalAddr().String() {
 		t.Errorf("the media port saw %s, relayed from %s: %v", seen, relay.LocalAddr(), err)
 	}
+	// It went there within the process.
+	_, _, metrics := r.do(t, http.MethodGet, r.Admin+"/metrics", "")
+	for _, line := range []string{`sotto_sfu_transport_plain_answered_total 1`, `sotto_sfu_socket_received_datagrams_total 0`} {
+		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(metrics) {
+			t.Errorf("no %q in the metrics", line)
+		}
+	}
+	// The media port is one of the relay's, too.
+	shared, err := net.Dial("udp", to.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	asks := stun.MustBuild(stun.TransactionID, stun.NewType(stun.MethodAllocate, stun.ClassRequest))
+	if _, err := shared.Write(asks.Raw); err != nil {
+		t.Fatal(err)
+	}
+	_ = shared.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err = shared.Read(b); err != nil {
+		t.Fatal(err)
+	}
+	answer = &stun.Message{Raw: b[:n]}
+	var code401 stun.ErrorCodeAttribute
+	if err := answer.Decode(); err != nil || answer.TransactionID != asks.TransactionID || code401.GetFrom(answer) != nil || code401.Code != 401 {
+		t.Errorf("%v from the media port: %v", answer, err)
+	}
 	// Another port of the machine is none of the relay's.
 	adminAt := netip.MustParseAddrPort(strings.TrimPrefix(r.Admin, "https://"))
 	if err := c.CreatePermission(net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.2:1"))); err == nil {
@@ -150,7 +176,7 @@ func TestRelay(t *testing.T) {
 		t.Errorf("%d %s", exit, problem)
 	}
 
-	_, _, metrics := r.do(t, http.MethodGet, r.Admin+"/metrics", "")
+	_, _, metrics = r.do(t, http.MethodGet, r.Admin+"/metrics", "")
 	for _, line := range []string{`sotto_turn_engine{engine="batch"} 1`, "sotto_turn_allocations_udp 2", "sotto_turn_requests_peer_forbidden_total [1-9]"} {
 		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(metrics) {
 			t.Errorf("no %q in the metrics", line)

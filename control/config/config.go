@@ -39,6 +39,7 @@ type TURN struct {
 	Enabled         bool     `toml:"enabled" doc:"Whether there is a TURN server. Participants of meetings get credentials for it when they join."`
 	Listen          string   `toml:"listen" doc:"Address of TURN over UDP and TCP. Without a host part: all addresses that the machine has at the start."`
 	TLSListen       string   `toml:"tls_listen" doc:"Address of TURN over DTLS and TLS, with the certificate of the page. Empty: none."`
+	SharedPorts     bool     `toml:"shared_ports" doc:"Whether TURN is spoken on the ports of meetings, too: over UDP on that of media, over TCP and TLS on that of the page."`
 	Realm           string   `toml:"realm" doc:"Realm that users and passwords belong to."`
 	Users           []string `toml:"users" doc:"Users that are always let in, each as \"name:password\"."`
 	Secrets         []string `toml:"secrets" doc:"Secrets shared with whoever hands out time-limited credentials (coturn's static-auth-secret). All of them are believed."`
@@ -105,6 +106,7 @@ type Media struct {
 	Loudest         int      `toml:"loudest" doc:"How many people are heard at a time by somebody in a meeting with more open microphones: those who speak. Whoever is pinned is heard besides."`
 	Videos          int      `toml:"videos" doc:"Most pictures sent to one participant at a time: pinned ones, screens, who spoke last, who came first. More than 24 are hard work for browsers."`
 	Data            bool     `toml:"data" doc:"Whether clients that ask for them get data channels: application data to the others in the meeting, hop by hop, over the media port. It costs nothing until one asks; Sotto's own page never does."`
+	TCP             bool     `toml:"tcp" doc:"Whether clients that UDP does not reach may send their media over TCP, to the port of the page (ICE-TCP, RFC 6544)."`
 	Shards          int      `toml:"shards" doc:"Threads that forward media, each with a socket of its own on the port. 0: one for each core."`
 	ReceiveBuffer   int      `toml:"receive_buffer" doc:"Bytes of UDP receive buffer to ask of the kernel; doctor says when it grants less."`
 	SendBuffer      int      `toml:"send_buffer" doc:"Bytes of UDP send buffer to ask of the kernel."`
@@ -157,11 +159,12 @@ func Default() Config {
 				Loudest:         3,
 				Videos:          24,
 				Data:            true,
+				TCP:             true,
 				ReceiveBuffer:   4 << 20,
 				SendBuffer:      4 << 20,
 			},
 			TURN: TURN{
-				Listen: ":3478", TLSListen: ":5349", Realm: "sotto", Users: []string{}, Secrets: []string{}, RelayAddresses: []string{},
+				Listen: ":3478", TLSListen: ":5349", SharedPorts: true, Realm: "sotto", Users: []string{}, Secrets: []string{}, RelayAddresses: []string{},
 				FirstPort: 49152, LastPort: 65535, AllowPeers: []string{}, DenyPeers: []string{}, Allocations: 10000, UserAllocations: 20, Alternates: []string{}, Engine: EngineAuto,
 				Guard: true, AllowSources: []string{}, DenySources: []string{}, Realms: []Realm{},
 			},

@@ -212,6 +212,12 @@ func (p *portable) Flush() {
 	p.queue, p.out, p.reserved = p.queue[:0], p.out[:0], -1
 }
 
+// Post sends one datagram at once, from any goroutine.
+func (p *portable) Post(b []byte, path Path) error {
+	_, err := p.conn.WriteToUDPAddrPort(b, path.Remote)
+	return err
+}
+
 // Steer is refused: there is nothing to steer between.
 func (p *portable) Steer([]Steered) (int, error) {
 	return 0, &listenError{"steer to", p.local, errors.ErrUnsupported}

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Socket is a batched UDP socket. It belongs to one thread; Wake, Stats, Features and
+// Socket is a batched UDP socket. It belongs to one thread; Wake, Post, Stats, Features and
 // LocalAddr may be called from any.
 type Socket struct {
 	// Fixed by Listen.
@@ -27,8 +27,9 @@ type Socket struct {
 	// Shared with other goroutines.
 	counters counters
 	gso      atomic.Bool
-	awake    atomic.Bool // a wake-up is in the eventfd
-	wakeMu   sync.Mutex  // keeps the eventfd open while Wake writes to it
+	awake    atomic.Bool  // a wake-up is in the eventfd
+	wakeMu   sync.Mutex   // keeps the eventfd open while Wake writes to it
+	postMu   sync.RWMutex // keeps the socket open while Post writes to it
 
 	// The owner's.
 	wait  waiter
@@ -291,9 +292,11 @@ func (s *Socket) Features() Features {
 func (s *Socket) Stats() Stats { return s.counters.snapshot() }
 
 // Close closes the socket. The owner calls it after its last use of the socket; others
-// may still call Wake, Stats, Features and LocalAddr. What was queued and not flushed
+// may still call Wake, Post, Stats, Features and LocalAddr. What was queued and not flushed
 // is lost. A second Close does nothing.
 func (s *Socket) Close() error {
+	s.postMu.Lock()
+	defer s.postMu.Unlock()
 	s.wakeMu.Lock()
 	s.wait.close()
 	s.wakeMu.Unlock()

@@ -2,7 +2,7 @@
 
 package udp
 
-// Socket is a UDP socket. It belongs to one thread; Wake, Stats, Features and LocalAddr
+// Socket is a UDP socket. It belongs to one thread; Wake, Post, Stats, Features and LocalAddr
 // may be called from any.
 type Socket struct{ *portable }
 

@@ -13,7 +13,7 @@
 // elsewhere a portable stand-in does the same over net.UDPConn, only slower.
 //
 // It does not know what is in a datagram beyond [Classify] and what can wait looks like from outside, keeps no table of peers,
-// runs no goroutine, and reads the clock only to tell how long a datagram has waited. A Socket belongs to one thread; only Wake,
+// runs no goroutine, and reads the clock only to tell how long a datagram has waited. A Socket belongs to one thread; only Wake, Post,
 // Stats, Features and LocalAddr may be called from others.
 package udp
 
@@ -29,7 +29,20 @@ type Path struct {
 	// Local is the address of this host that the peer sent to. A datagram sent with it
 	// leaves from it; the zero Addr leaves the choice to the routing table.
 	Local netip.Addr
+	// Way is what carries it, where that is not the socket.
+	Way Way
 }
+
+// Way is what carries datagrams between a peer and this host. A Socket knows only Wire; the others are told apart by whoever has them.
+type Way uint8
+
+// The ways of a Path.
+const (
+	Wire   Way = iota // the socket
+	Inside            // a relay in this process, which has the remote address
+	Stream            // a TCP connection (RFC 6544)
+	Ways              // how many there are
+)
 
 // Datagram is one received datagram. Data is valid until the next Receive, as long as the
 // Socket is in use, and may be modified in place.

@@ -77,7 +77,7 @@ func (s *Session) transmit(p *path, g *generation, now int64) {
 	m, t := s.mux, &p.tx
 	b := stun.Append(m.reserve(stunRoom)[:0], stun.BindingRequest, t.id)
 	b.Username(g.username)
-	b.Priority(m.peerReflexivePriority(p.addr.Local))
+	b.Priority(m.peerReflexivePriority(p.addr))
 	if s.role.yielded {
 		b.ICEControlled(tieBreaker)
 	} else {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sotto-edge/sotto/internal/plain"
 	"github.com/sotto-edge/sotto/internal/stun"
+	"github.com/sotto-edge/sotto/internal/udp"
 	"github.com/sotto-edge/sotto/perc/srtp"
 )
 
@@ -121,7 +122,7 @@ func (s *Session) Checkpoint(now int64) Checkpoint {
 	b = append(b, 0, noPath)
 	for i := range s.paths {
 		p := &s.paths[i]
-		if !p.used || p.inherited {
+		if !p.used || p.inherited || p.addr.Way != udp.Wire { // the others end with this process
 			continue
 		}
 		if i == s.selected {
@@ -433,7 +434,7 @@ func (s *Session) decodePath(r *reader, p *path) {
 	p.consent = r.age(now)
 	p.rtt = int64(r.Uint64() & (1<<62 - 1))
 	p.made = now
-	p.priority = pairPriority(s.mux.localPriority(p.addr.Local), p.remote)
+	p.priority = pairPriority(s.mux.localPriority(p.addr), p.remote)
 	r.Require(remote.IsValid() && s.generationOf(p) != nil)
 }
 

@@ -20,6 +20,7 @@ type Candidate struct {
 	Priority   uint32 // RFC 8445 §5.1.2
 	Foundation string
 	Standby    bool
+	TCP        bool // clients connect to it (RFC 6544); else it is of UDP
 }
 
 // Config is everything a Mux needs to know. Secret and Pool are required.
@@ -43,6 +44,8 @@ type Config struct {
 	ConnectTimeout int64
 	// Neighbours are the other Muxes on the same port; nil means that there are none.
 	Neighbours Neighbours
+	// Relay takes what is TURN on this port; nil means that there is none.
+	Relay Relay
 	// Rand is the source of passwords, transaction ids and jitter; nil means
 	// crypto/rand.
 	Rand io.Reader
@@ -81,10 +84,13 @@ func (c *Config) check() error {
 	if c.Neighbours == nil {
 		c.Neighbours = NoNeighbours{}
 	}
+	if c.Relay == nil {
+		c.Relay = NoRelay{}
+	}
 	return nil
 }
 
-// Output is where datagrams go. *udp.Socket is one.
+// Output is where datagrams go, by the way of their path. *udp.Socket is one that knows one way.
 type Output interface {
 	// Reserve returns n contiguous bytes, valid until the next Reserve.
 	Reserve(n int) []byte
@@ -162,6 +168,15 @@ func (NoNeighbours) PassAddress(*udp.Datagram) bool { return false }
 
 // PassSession implements Neighbours.
 func (NoNeighbours) PassSession(SessionID, *udp.Datagram) bool { return false }
+
+// Relay is a TURN server on the same port. Take hands a datagram over, which it copies, and must not block; false: it is lost.
+type Relay interface{ Take(d *udp.Datagram) bool }
+
+// NoRelay takes nothing.
+type NoRelay struct{}
+
+// Take implements Relay.
+func (NoRelay) Take(*udp.Datagram) bool { return false }
 
 // Keys is the result of a handshake (RFC 5764 §4.2).
 type Keys struct {

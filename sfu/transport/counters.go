@@ -6,8 +6,9 @@ type Counters struct {
 	Datagrams   uint64 // received, of any kind
 	Passed      uint64 // of these, for a neighbour's session: it counts them, too
 	Unknown     uint64 // first byte of no protocol spoken here
-	ChannelData uint64 // TURN ChannelData: no relay here
-	TURN        uint64 // STUN with a TURN method: no relay here
+	Relayed     uint64 // TURN of either form, for the relay on this port
+	ChannelData uint64 // TURN ChannelData that no relay here has taken
+	TURN        uint64 // STUN with a TURN method that no relay here has taken
 
 	// Sessions.
 	Opened, Restored, Closed, Failed uint64

@@ -15,7 +15,7 @@ const tieBreaker = ^uint64(0)
 // attributes of a nominating check come to 430 bytes.
 const stunRoom = 512
 
-// TURN methods (RFC 8656 §17). A relay takes them here, before ICE.
+// TURN methods (RFC 8656 §17), which are not for ICE.
 const (
 	turnAllocate    stun.Method = 0x003
 	turnChannelBind stun.Method = 0x009
@@ -37,10 +37,11 @@ func (m *Mux) stun(d *udp.Datagram, now int64) {
 		// A keepalive (RFC 8445 §11): proves nothing, wants nothing.
 		m.counters.STUNIndications++
 	default:
-		if t := msg.Type.Method(); t >= turnAllocate && t <= turnChannelBind {
-			m.counters.TURN++
-		} else {
+		switch t := msg.Type.Method(); {
+		case t < turnAllocate || t > turnChannelBind:
 			m.counters.STUNUnknown++
+		case !m.relayed(d):
+			m.counters.TURN++
 		}
 	}
 }
@@ -90,7 +91,7 @@ func (m *Mux) request(d *udp.Datagram, msg *stun.Message, now int64) {
 
 	p := &s.paths[i]
 	p.remote, _ = msg.Priority()
-	p.priority = pairPriority(m.localPriority(d.Path.Local), p.remote)
+	p.priority = pairPriority(m.localPriority(d.Path), p.remote)
 	p.heard, s.heard = now, now
 	if s.role.yielded { // of a controlled agent it has no meaning and is ignored
 		p.named = p.named || msg.UseCandidate()

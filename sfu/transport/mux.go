@@ -136,13 +136,23 @@ func (m *Mux) Receive(batch []udp.Datagram, now int64) {
 		case udp.KindDTLS:
 			m.dtls(d, now)
 		case udp.KindChannelData:
-			// TURN ChannelData (RFC 8656 §12.4): goes to the relay's flow table by
-			// its 5-tuple, before any session is looked up.
-			m.counters.ChannelData++
+			// TURN ChannelData (RFC 8656 §12.4) is no session's.
+			if !m.relayed(d) {
+				m.counters.ChannelData++
+			}
 		default:
 			m.counters.Unknown++
 		}
 	}
+}
+
+// relayed hands what is TURN to the relay on the same port, if there is one. What comes by another way has been through it.
+func (m *Mux) relayed(d *udp.Datagram) bool {
+	if d.Path.Way != udp.Wire || !m.cfg.Relay.Take(d) {
+		return false
+	}
+	m.counters.Relayed++
+	return true
 }
 
 // Tick does what is due. A shard calls it when NextDeadline has come, and before

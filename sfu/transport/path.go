@@ -61,7 +61,7 @@ func (p *path) adopt(a udp.Path) bool {
 	if p.addr == a {
 		return true
 	}
-	if p.addr.Local.IsValid() || p.addr.Remote != a.Remote {
+	if p.addr.Local.IsValid() || p.addr.Remote != a.Remote || p.addr.Way != a.Way {
 		return false
 	}
 	p.addr = a
@@ -81,20 +81,20 @@ func pairPriority(local, remote uint32) uint64 {
 // hostPriority is RFC 8445 §5.1.2.1 for a host candidate of component 1.
 const hostPriority = uint32(126<<24 | 65535<<8 | 255)
 
-// localPriority is the priority of our candidate behind a local address. With a
-// public address in front of it (1:1 NAT) only the family can be matched.
-func (m *Mux) localPriority(local netip.Addr) uint32 {
+// localPriority is the priority of our candidate behind a path. With a public
+// address in front of it (1:1 NAT) only the family can be matched.
+func (m *Mux) localPriority(p udp.Path) uint32 {
 	var family uint32
 	for i := range m.cfg.Candidates {
 		c := &m.cfg.Candidates[i]
-		if c.Standby {
+		if c.Standby || c.TCP != (p.Way == udp.Stream) {
 			continue
 		}
 		a := c.Addr.Addr().Unmap()
-		if a == local {
+		if a == p.Local {
 			return c.Priority
 		}
-		if a.Is4() == local.Is4() {
+		if a.Is4() == p.Local.Is4() {
 			family = max(family, c.Priority)
 		}
 	}
@@ -106,8 +106,8 @@ func (m *Mux) localPriority(local netip.Addr) uint32 {
 
 // peerReflexivePriority is what a check of ours says its pair is worth to the
 // client, in case it meets us at an address it does not know (RFC 8445 §7.1.1).
-func (m *Mux) peerReflexivePriority(local netip.Addr) uint32 {
-	return 110<<24 | m.localPriority(local)&0xffffff
+func (m *Mux) peerReflexivePriority(p udp.Path) uint32 {
+	return 110<<24 | m.localPriority(p)&0xffffff
 }
 
 // findPath returns the path of that address in any generation, the newest first;

@@ -221,8 +221,12 @@ func (w *writer) stream(s *sfu.Section) {
 
 func (w *writer) candidates(list []sfu.Candidate) {
 	for _, c := range list {
-		w.line("a=candidate:", c.Foundation, " 1 udp ", strconv.FormatUint(uint64(c.Priority), 10), " ",
-			address(c.Addr.Addr()), " ", strconv.Itoa(int(c.Addr.Port())), " typ host")
+		transport, kind := " 1 udp ", ""
+		if c.TCP {
+			transport, kind = " 1 tcp ", " tcptype passive" // RFC 6544 §4.5
+		}
+		w.line("a=candidate:", c.Foundation, transport, strconv.FormatUint(uint64(c.Priority), 10), " ",
+			address(c.Addr.Addr()), " ", strconv.Itoa(int(c.Addr.Port())), " typ host", kind)
 	}
 	w.line("a=end-of-candidates") // RFC 8840 §8.2: all are here
 }

@@ -48,6 +48,7 @@ func testOffer() sfu.Offer {
 				{Addr: netip.MustParseAddrPort("198.18.0.7:50000"), Priority: 2130706431, Foundation: "1"},
 				{Addr: netip.MustParseAddrPort("[2001:db8::7%eth0]:50000"), Priority: 2130706430, Foundation: "2"},
 				{Addr: netip.MustParseAddrPort("[::ffff:127.0.0.1]:50000"), Priority: 2130705151, Foundation: "3"},
+				{Addr: netip.MustParseAddrPort("198.18.0.7:8443"), Priority: 1518280447, Foundation: "4", TCP: true},
 			},
 		},
 		Fingerprint: sfu.Fingerprint{Algorithm: "sha-256", Value: strings.TrimSuffix(strings.Repeat("0A:", 32), ":")},

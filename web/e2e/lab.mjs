@@ -33,15 +33,16 @@ export async function until(what, f, patience = 45_000) {
 
 /** The appliance, with its data in a folder that outlives a kill. */
 export class Server {
-  constructor(config = '') {
+  constructor(config = '', { url = 'https://localhost:8443', binary: program = binary } = {}) {
     this.data = mkdtempSync(join(tmpdir(), 'sotto-e2e-'))
     this.config = join(this.data, 'sotto.toml')
     writeFileSync(this.config, config)
-    this.url = 'https://localhost:8443'
+    this.url = url
+    this.binary = program
   }
 
   async start() {
-    this.child = spawn(binary, ['serve', '-config', this.config, '-data', this.data], { stdio: ['ignore', 'ignore', 'pipe'] })
+    this.child = spawn(this.binary, ['serve', '-config', this.config, '-data', this.data], { stdio: ['ignore', 'ignore', 'pipe'] })
     this.log = ''
     this.gone = new Promise((resolve) => this.child.once('exit', resolve))
     this.child.stderr.on('data', (d) => { this.log += d })
@@ -338,10 +339,10 @@ const chromiumFlags = [
 ]
 
 /** With silent, pages make no sound until somebody touches them, as for people. */
-export async function chromium({ silent = false } = {}) {
+export async function chromium({ silent = false, executable = process.env.SOTTO_CHROMIUM ?? '/usr/bin/chromium' } = {}) {
   const { chromium: launcher } = await import('playwright-core')
   const browser = await launcher.launch({
-    executablePath: process.env.SOTTO_CHROMIUM ?? '/usr/bin/chromium', ignoreDefaultArgs: ['--mute-audio'],
+    executablePath: executable, ignoreDefaultArgs: ['--mute-audio'],
     args: silent ? chromiumFlags.filter((f) => !f.startsWith('--autoplay-policy')) : chromiumFlags,
   })
   return {

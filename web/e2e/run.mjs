@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
 const files = process.argv.length > 2 ? process.argv.slice(2) : ['meeting.test.mjs', 'codecs.test.mjs', 'layers.test.mjs', 'svc.test.mjs',
-  'handover.test.mjs', 'recording.test.mjs', 'whip.test.mjs', 'data.test.mjs', 'impairment.test.mjs']
+  'handover.test.mjs', 'recording.test.mjs', 'whip.test.mjs', 'data.test.mjs', 'relay.test.mjs', 'impairment.test.mjs']
 
 const network = `
 set -e
