@@ -225,6 +225,6 @@ func (e *Estimator) Tick(now int64) (next int64) {
 	if !e.started {
 		return never
 	}
-	next = min(e.watch(e.now), e.foresee(e.now))
+	next = min(e.watch(e.now), e.foresee(e.now), e.await(e.now))
 	return min(next, e.schedule(e.now))
 }

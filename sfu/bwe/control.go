@@ -23,7 +23,8 @@ const (
 // control is what the delay makes of the target.
 type control struct {
 	held    bool  // a deep queue drains
-	doubt   bool  // or seems to: the next feedback tells
+	doubt   bool  // or seems to: the next feedback tells,
+	doubtAt int64 // if there is one: who is sent nothing has nothing to report
 	stalled bool  // feedback is overdue
 	slow    int64 // delay of the last packet at the last feedback, if packets came slower than they left; microseconds
 
@@ -84,6 +85,9 @@ func (e *Estimator) update(now int64) {
 	}
 	wasDoubt, wasSlow := c.doubt, c.slow
 	c.doubt, c.slow = !wasDoubt && e.silent(now), 0
+	if c.doubt {
+		c.doubtAt = now
+	}
 	slower := newest > max(15_000, th/2) && e.slower(now, newest)
 	if slower {
 		c.slow = newest
@@ -173,6 +177,28 @@ func (e *Estimator) release(now int64) {
 	c.held = false
 	c.cutAt, c.grewAt = now, now
 	e.delay.forget()
+}
+
+// await ends a doubt and a hold that no feedback ends: without sound nothing leaves meanwhile that there could be any on. It returns
+// when to look again.
+func (e *Estimator) await(now int64) (next int64) {
+	c := &e.ctl
+	next = never
+	if c.doubt {
+		if end := c.doubtAt + e.response() + e.interval; now >= end {
+			c.doubt = false
+		} else {
+			next = end
+		}
+	}
+	if c.held {
+		if end := c.heldAt + heldAtMost; now >= end {
+			e.release(now)
+		} else {
+			next = min(next, end)
+		}
+	}
+	return next
 }
 
 // foresee ends a hold when what was seen of our own queue says that it is gone by the time at which what leaves now gets there: the
