@@ -192,7 +192,8 @@ func (e *Estimator) await(now int64) (next int64) {
 		}
 	}
 	if c.held {
-		if end := c.heldAt + heldAtMost; now >= end {
+		told := max(c.heldAt, e.feedbackAt) + e.response() + e.interval + 1000*e.delay.newest() // when what is under way was told of
+		if end := min(c.heldAt+heldAtMost, told); now >= end {
 			e.release(now)
 		} else {
 			next = min(next, end)
