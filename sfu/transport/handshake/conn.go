@@ -23,6 +23,8 @@ type packetConn struct {
 	mu      sync.Mutex // the last of what went either way
 	lastIn  []byte
 	lastOut []byte
+	late    [][]byte     // taken from the queue by a reader that had been silenced meanwhile
+	further func([]byte) // gets those of them that come after unheard; nil before
 }
 
 func newPacketConn(send func([]byte)) *packetConn {
@@ -60,9 +62,9 @@ func (c *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 	select {
 	case d := <-c.in:
-		c.mu.Lock()
-		c.lastIn = d
-		c.mu.Unlock()
+		if c.tooLate(d) {
+			return 0, nil, net.ErrClosed
+		}
 		return copy(b, d), addr{}, nil
 	case <-expired:
 		return 0, nil, os.ErrDeadlineExceeded
@@ -96,11 +98,31 @@ func (c *packetConn) lastWritten() []byte {
 	return c.lastOut
 }
 
-// unheard returns what the dtls.Conn may not have dealt with when it was silenced: the
-// datagram that it had read last, and then what waits in the queue.
-func (c *packetConn) unheard() (lastRead []byte, queued [][]byte) {
+// tooLate notes a datagram that a reader has taken from the queue, and says whether the
+// dtls.Conn was silenced before: then it is not its any more.
+func (c *packetConn) tooLate(d []byte) bool {
 	c.mu.Lock()
-	lastRead = c.lastIn
+	defer c.mu.Unlock()
+	select {
+	case <-c.closed:
+	default:
+		c.lastIn = d
+		return false
+	}
+	if c.further != nil {
+		go c.further(d) // its owner may be waiting for this reader to end
+	} else {
+		c.late = append(c.late, d)
+	}
+	return true
+}
+
+// unheard returns what the dtls.Conn may not have dealt with when it was silenced: the
+// datagram that it had read last, and then what waits in the queue. What a reader that
+// does not know of the end yet takes from there is passed to further.
+func (c *packetConn) unheard(further func([]byte)) (lastRead []byte, queued [][]byte) {
+	c.mu.Lock()
+	lastRead, queued, c.further = c.lastIn, c.late, further
 	c.mu.Unlock()
 	for {
 		select {

@@ -310,7 +310,7 @@ func (p *Pool) park(a *association, k *parked) {
 		c.attach(k)
 		k.data, app = c, c.early
 	}
-	last, queued := a.conn.unheard()
+	last, queued := a.conn.unheard(func(d []byte) { p.Deliver(a.id, d) })
 	// The Finished in it, if it is that, has been answered.
 	if p.receive(k, last, app) == closed {
 		p.act(a.id, k, closed)
